@@ -1,0 +1,188 @@
+"""The FastAPI app, and the short way of its hot routes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from proxy_api._arrival import new_request_id
+from proxy_api._compose import Parts, compose
+from proxy_api._response import SnapshotSource, Surface
+from proxy_api._routes import add_error_shapes, add_routes
+from proxy_api._settings import Settings, load_settings
+from proxy_api._snapshot import Runtime
+from proxy_api._version import __version__
+from proxy_core import CHAT, COMPLETIONS, EMBEDDINGS
+from proxy_logging import (
+    LogObserver,
+    Metrics,
+    NoMetrics,
+    NoTracer,
+    Observer,
+    OpenTelemetryConfig,
+    StructuredLogger,
+    Tracer,
+    create_tracer,
+    fan_out,
+)
+
+__all__ = ["Gateway", "GatewayApp", "create_app"]
+
+_HOT: Final = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": COMPLETIONS,
+    "/v1/embeddings": EMBEDDINGS,
+}
+_ITS_OWN_STACK: Final = FastAPI.build_middleware_stack
+
+
+class Gateway(SnapshotSource):
+    """What an app serves from: the snapshot of the moment and what lives behind it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics | NoMetrics,
+        parts: Parts,
+        logger: StructuredLogger,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.logger = logger
+        self.runtime = Runtime()
+        self.started_at = int(time.time())
+        self._obstacles: list[Callable[[], bool]] = []
+        self._parts = parts
+        super().__init__(compose(settings, self.runtime, parts))
+        for sentence in settings.not_in_force():
+            logger.warning("setting_not_in_force", detail=sentence)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be served. Asks no dependency."""
+        return not any(stands() for stands in self._obstacles)
+
+    def not_ready_while(self, stands: Callable[[], bool]) -> None:
+        """Add a condition under which ``/readyz`` says no: a local model that loads, a drain."""
+        self._obstacles.append(stands)
+
+    async def aclose(self) -> None:
+        """Close pools and flush traces; for the end, when no request is left."""
+        await self.runtime.aclose()
+        self._parts.tracer.shutdown()
+
+
+class GatewayApp(FastAPI):
+    """A FastAPI app whose hot routes are looked up before its router.
+
+    The short way holds only while nobody has added a middleware or replaced the stack that builds
+    them (OpenTelemetry's instrumentor does): what was added must see every request.
+    """
+
+    gateway: Gateway
+    surfaces: Mapping[str, Surface]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._has_short_way():
+            surface = self.surfaces.get(scope["path"])
+            if surface is not None and scope["method"] == "POST":
+                await surface(scope, receive, send)
+                return
+        await super().__call__(scope, receive, _with_request_id(send))
+
+    def _has_short_way(self) -> bool:
+        return (
+            not self.user_middleware
+            and "build_middleware_stack" not in self.__dict__
+            and type(self).build_middleware_stack is _ITS_OWN_STACK
+        )
+
+
+def create_app(
+    config_path: str | Path | None = None,
+    *,
+    enable_metrics: bool = True,
+    enable_tracing: bool = False,
+    otel_config: OpenTelemetryConfig | None = None,
+    settings: Settings | None = None,
+    trust_hosts: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+    logger: StructuredLogger | None = None,
+) -> GatewayApp:
+    """The gateway as a FastAPI app.
+
+    Args:
+        config_path: a YAML or TOML file; without it ``$LLM_PROXY_CONFIG``, then
+            ``/etc/proxy/config.yaml`` if it is there, then the defaults.
+        enable_metrics: serve Prometheus metrics at ``/metrics``.
+        enable_tracing: send spans, as ``otel_config``, the configuration file and the standard
+            ``OTEL_*`` variables say. Without the extra ``otel`` it warns once and goes on.
+        otel_config: where spans go; given, it also enables tracing.
+        settings: a configuration that is already loaded, instead of a file.
+        trust_hosts: host names that are let in although there are no keys, for those who embed.
+        observers: called with every event, beside logs and metrics.
+        logger: instead of one named ``llm-proxy``.
+
+    Raises:
+        InvalidSettings: with every problem of the configuration at once.
+    """
+    settings = settings or load_settings(config_path)
+    logger = logger or StructuredLogger("llm-proxy")
+    metrics = Metrics(version=__version__) if enable_metrics else NoMetrics()
+    tracer = _tracer(settings, otel_config, enabled=enable_tracing)
+    observer = fan_out(LogObserver(logger), metrics, *observers)
+    gateway = Gateway(settings, metrics, Parts(observer, tracer, trust_hosts), logger)
+    return _app(gateway)
+
+
+def _app(gateway: Gateway) -> GatewayApp:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await gateway.aclose()
+
+    app = GatewayApp(
+        title="LLM Proxy",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.gateway = gateway
+    app.surfaces = {
+        path: Surface(dialect, gateway, gateway.logger) for path, dialect in _HOT.items()
+    }
+    add_routes(app, gateway, app.surfaces)
+    add_error_shapes(app)
+    return app
+
+
+def _tracer(settings: Settings, config: OpenTelemetryConfig | None, *, enabled: bool) -> Tracer:
+    tracing = settings.observability.tracing
+    if config is None and (enabled or tracing.enabled):
+        config = OpenTelemetryConfig.from_env(os.environ)
+        if tracing.otlp_endpoint:
+            config = replace(config, otlp_endpoint=tracing.otlp_endpoint)
+    return create_tracer(config) if config is not None else NoTracer()
+
+
+def _with_request_id(send: Send) -> Send:
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            if not any(name == b"x-request-id" for name, _ in headers):
+                headers.append((b"x-request-id", new_request_id().encode()))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sending

@@ -1,0 +1,165 @@
+"""A request as it arrived: its head, its body read once, and the moment its client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+from starlette.types import Receive, Scope
+
+from proxy_core.dialects import OpenAIDialect
+from proxy_core.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
+
+__all__ = ["CLIENT_GONE", "Arrival", "ClientGone", "Departure", "GoneSignal"]
+
+CLIENT_GONE: Final = "llm_proxy.client_gone"
+"""The ASGI extension under which our protocol class offers a GoneSignal."""
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was complete."""
+
+
+class GoneSignal(Protocol):
+    """Calls back when the connection of a request is lost. One callback at a time."""
+
+    callback: Callable[[], None] | None
+
+
+class Arrival:
+    """One request on a hot surface."""
+
+    __slots__ = (
+        "_headers",
+        "_receive",
+        "_scope",
+        "departure",
+        "dialect",
+        "received_at",
+        "request_id",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, dialect: OpenAIDialect) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.dialect = dialect
+        # Never the client's own id: settling is idempotent by it, so a repeated one would be free.
+        self.request_id = new_request_id()
+        self.received_at = time.monotonic()
+        self.departure = Departure(scope, receive)
+
+    def header(self, name: bytes) -> str:
+        """The first value of a header, empty without one. ``name`` is lower-case."""
+        return self._headers.get(name, b"").decode("latin-1")
+
+    @property
+    def peer(self) -> str | None:
+        """The address of the other end; None on a unix socket."""
+        client = self._scope.get("client")
+        return client[0] if client else None
+
+    async def body(self, at_most: int) -> bytes:
+        """The whole JSON body. Raises UnsupportedMedia, BodyTooLarge, ClientGone."""
+        self._check_media()
+        length = self.header(b"content-length")
+        if length.isdecimal() and int(length) > at_most:
+            raise _too_large(at_most)
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > at_most:
+                raise _too_large(at_most)
+            parts.append(part)
+            more = message.get("more_body", False)
+        self.departure.watch()
+        if size == 0:
+            raise InvalidRequest("The request has no body: send a JSON object.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _check_media(self) -> None:
+        kind = self.header(b"content-type").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            told = repr(kind) if kind else "missing"
+            raise UnsupportedMedia(f"The content-type is {told}: send application/json.")
+        encoding = self.header(b"content-encoding").strip().lower()
+        if encoding not in ("", "identity"):
+            raise UnsupportedMedia(
+                f"The content-encoding is {encoding!r}: send the body uncompressed."
+            )
+
+
+class Departure:
+    """Cancels the task that serves a client when that client has gone. A ``with`` block of it.
+
+    Under our own protocol class the news come from the connection itself. Under any other server a
+    task waits on ``receive()``, but only once the body has been read: before, it is ours.
+    """
+
+    __slots__ = ("_receive", "_signal", "_task", "_watcher", "gone")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        self._signal: GoneSignal | None = extensions.get(CLIENT_GONE)
+        self._receive = receive
+        self._task: asyncio.Task[Any] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.gone = False
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.current_task()
+        if self._signal is not None:
+            self._signal.callback = self._leave
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if self._signal is not None:
+            self._signal.callback = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if not self.gone or self._task is None:
+            return False
+        # Only a cancellation of our own is swallowed; a server that shuts down means its own.
+        others = self._task.uncancel()
+        return kind is not None and issubclass(kind, asyncio.CancelledError) and not others
+
+    def watch(self) -> None:
+        """The body has been read: from now on ``receive()`` can only tell of the client's end."""
+        if self._signal is None:
+            self._watcher = asyncio.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self.gone and self._task is not None:
+            self.gone = True
+            self._task.cancel("the client has gone")
+
+
+def new_request_id() -> str:
+    """Unique, and safe in a header and a log line."""
+    return "req_" + os.urandom(12).hex()
+
+
+def _too_large(at_most: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The request body is larger than {at_most} bytes, the most that server.max_body allows."
+    )

@@ -1,0 +1,180 @@
+"""The composition root: settings in, a Snapshot out. Nothing else builds collaborators."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from proxy_api._keys import Key, KeyRing, Keys, LocalOnly
+from proxy_api._recorder import Recorder
+from proxy_api._settings import Settings
+from proxy_api._settings_models import KeySettings, LimitSettings, ModelSettings, ProviderSettings
+from proxy_api._snapshot import Breaker, Deployment, Fallback, Route, Runtime, Snapshot
+from proxy_api._stages import KeepsContext, NoCache, NoLedger
+from proxy_core import (
+    BreakerSettings,
+    CircuitBreaker,
+    HttpClient,
+    Limit,
+    Limits,
+    ModelTable,
+    Provider,
+    RateLimiter,
+    Secret,
+    Timeouts,
+    create_provider,
+)
+from proxy_logging import Observer, Tracer
+
+__all__ = ["Parts", "compose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a configuration does not say: who watches, and whom an embedder trusts."""
+
+    observer: Observer
+    tracer: Tracer
+    trust_hosts: Sequence[str] = ()
+
+
+def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
+    """Compile a configuration; what lives in ``runtime`` is used again.
+
+    Raises ConfigurationError.
+    """
+    return Snapshot(
+        keys=_keys(settings, parts.trust_hosts),
+        routes=ModelTable(_routes(settings, runtime, parts.observer)),
+        limiter=_limiter(runtime),
+        cache=NoCache(),
+        condenser=KeepsContext(),
+        ledger=NoLedger(),
+        recorder=Recorder(parts.observer, parts.tracer),
+        max_body=settings.server.max_body,
+        max_attempts=settings.routing.retry.attempts,
+    )
+
+
+def _limiter(runtime: Runtime) -> RateLimiter:
+    if runtime.limiter is None:
+        runtime.limiter = RateLimiter("keys")
+    return runtime.limiter
+
+
+def _keys(settings: Settings, trust_hosts: Sequence[str]) -> Keys:
+    hosts = (*settings.server.allowed_hosts, *trust_hosts)
+    if not settings.keys:
+        return LocalOnly(hosts=hosts)
+    allowed = hosts if settings.server.allowed_hosts else ()
+    return KeyRing(((_secret(row.key), _key(row)) for row in settings.keys), hosts=allowed)
+
+
+def _key(row: KeySettings) -> Key:
+    every = "*" in row.models
+    return Key(
+        id=row.name,
+        name=row.name,
+        models=None if every else ModelTable((name, None) for name in row.models),
+        scopes=frozenset(row.scopes),
+        limits=_limits(row.limits),
+    )
+
+
+def _limits(row: LimitSettings | None) -> Limits:
+    if row is None:
+        return Limits()
+    return Limits(
+        requests=Limit.parse(row.requests) if row.requests else None,
+        tokens=Limit.parse(row.tokens, unit="tokens") if row.tokens else None,
+        concurrent=row.concurrent,
+    )
+
+
+def _routes(
+    settings: Settings, runtime: Runtime, observer: Observer
+) -> Iterable[tuple[str, Route]]:
+    pools: dict[str, list[Deployment]] = {}
+    for model in settings.models:
+        pools.setdefault(model.name, []).append(_deployment(settings, model, runtime, observer))
+    for name, deployments in pools.items():
+        rules = settings.fallbacks.get(name, ())
+        yield name, Route(
+            name, tuple(deployments), tuple(Fallback(rule.on, rule.to) for rule in rules)
+        )
+
+
+def _deployment(
+    settings: Settings, model: ModelSettings, runtime: Runtime, observer: Observer
+) -> Deployment:
+    times = settings.timeouts_for(model)
+    label = model.target
+    return Deployment(
+        label=label,
+        provider=_provider(model.provider, settings.providers[model.provider], runtime),
+        model=model.upstream,
+        breaker=_breaker(label, settings, runtime, observer),
+        timeouts=Timeouts(
+            connect=times.connect,
+            first_byte=times.first_byte,
+            between_events=times.between_events,
+            total=times.total,
+        ),
+        order=model.order,
+        weight=model.weight,
+    )
+
+
+def _breaker(label: str, settings: Settings, runtime: Runtime, observer: Observer) -> Breaker:
+    found = runtime.breakers.get(label)
+    if found is None:
+        rules = settings.routing.breaker
+        found = CircuitBreaker(
+            label,
+            # Only what an upstream does counts: a fault of ours says nothing about it.
+            BreakerSettings(
+                consecutive=rules.failures,
+                open_time=rules.open_for,
+                open_cap=max(120.0, rules.open_for),
+                counts=(),
+            ),
+            observer=observer,
+        )
+        runtime.breakers[label] = found
+    return found
+
+
+def _provider(name: str, row: ProviderSettings, runtime: Runtime) -> Provider:
+    identity = _identity(name, row)
+    found = runtime.providers.get(identity)
+    if found is None:
+        cert = row.client_cert
+        found = create_provider(
+            row.kind,
+            name=name,
+            base_url=row.base_url,
+            api_key=_secret(row.secrets[0]) if row.secrets else None,
+            headers={header: value.get_secret_value() for header, value in row.headers.items()},
+            dialects=row.dialects,
+            http=HttpClient(
+                ca=row.ca, cert=None if cert is None else (cert.cert, cert.key or cert.cert)
+            ),
+        )
+        runtime.providers[identity] = found
+    return found
+
+
+def _identity(name: str, row: ProviderSettings) -> str:
+    """The same for the same settings, secrets included, without holding them."""
+    plain = row.model_dump(mode="json", exclude={"api_key", "api_keys", "headers", "timeouts"})
+    secrets = [secret.get_secret_value() for secret in (*row.secrets, *row.headers.values())]
+    told = json.dumps([name, plain, sorted(row.headers), secrets], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _secret(value: SecretStr) -> Secret:
+    return Secret(value.get_secret_value())

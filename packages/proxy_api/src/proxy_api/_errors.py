@@ -1,0 +1,144 @@
+"""Our errors as a client sees them: one table from types to statuses, and OpenAI's shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import msgspec
+
+from proxy_core import errors
+
+__all__ = ["ErrorAnswer", "answer_to", "error_event", "status_of"]
+
+Headers = list[tuple[bytes, bytes]]
+
+_LONG_WAIT: Final = 60.0
+"""Seconds above which SDKs must not wait: one would sleep for days, another retries at once."""
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+
+
+_TABLE: Final[Mapping[type[Exception], _Row]] = MappingProxyType(
+    {
+        errors.InvalidRequest: _Row(400, "invalid_request_error"),
+        errors.BodyTooLarge: _Row(413, "invalid_request_error"),
+        errors.UnsupportedMedia: _Row(415, "invalid_request_error"),
+        errors.AuthenticationFailed: _Row(401, "authentication_error"),
+        errors.PermissionRefused: _Row(403, "permission_error"),
+        errors.ModelNotFound: _Row(404, "invalid_request_error"),
+        errors.LimitExceeded: _Row(429, "rate_limit_error"),
+        errors.RequestError: _Row(400, "invalid_request_error"),
+        errors.Overloaded: _Row(503, "server_error"),
+        errors.CircuitOpen: _Row(503, "server_error"),
+        errors.PoolExhausted: _Row(503, "server_error"),
+        errors.ConnectFailed: _Row(503, "server_error"),
+        errors.UpstreamTimeout: _Row(504, "server_error"),
+        errors.UpstreamThrottled: _Row(429, "rate_limit_error"),
+        errors.UpstreamModelMissing: _Row(404, "invalid_request_error"),
+        errors.UpstreamRejected: _Row(400, "invalid_request_error"),
+        # A refused credential is ours, not the client's, so it is no 401 here.
+        errors.UpstreamError: _Row(502, "server_error"),
+        errors.ProxyError: _Row(500, "server_error"),
+        Exception: _Row(500, "server_error"),
+    }
+)
+_BUSY: Final = frozenset({503, 529})
+
+
+class ErrorAnswer(NamedTuple):
+    """A whole error answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that stands for an error."""
+    if isinstance(error, errors.UpstreamRejected):
+        given = error.upstream_status or 400
+        return given if 400 <= given < 500 else 400
+    if isinstance(error, errors.NoDeploymentAnswered):
+        return status_of(_most_telling(error))
+    if isinstance(error, errors.LimitExceeded) and error.retry_after is None:
+        return 400
+    if isinstance(error, errors.UpstreamFailed) and error.upstream_status in _BUSY:
+        return 503
+    return _row(error).status
+
+
+def answer_to(error: Exception) -> ErrorAnswer:
+    """Status, headers and body for a client that has not got a status yet."""
+    status = status_of(error)
+    body = _body(error)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    return ErrorAnswer(status, headers + _retry_headers(error, status), body)
+
+
+def error_event(error: Exception) -> bytes:
+    """The error as an event, for a client whose 200 is spent. Both OpenAI SDKs raise on it."""
+    return b"data: " + _body(error) + b"\n\n"
+
+
+def _row(error: Exception) -> _Row:
+    return next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
+
+
+def _body(error: Exception) -> bytes:
+    told = error if isinstance(error, errors.ProxyError) else None
+    code = (
+        getattr(error, "upstream_code", None)
+        if isinstance(error, errors.UpstreamRejected)
+        else None
+    )
+    kind = _row(error).type if status_of(error) != 429 else "rate_limit_error"
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": (
+                    told.message
+                    if told
+                    else "The proxy met an error of its own; its log has the request id."
+                ),
+                "type": kind,
+                "param": told.param if told else None,
+                "code": code or (told.code if told else "internal_error"),
+            }
+        }
+    )
+
+
+def _most_telling(error: errors.NoDeploymentAnswered) -> Exception:
+    asked = [failure for failure in error.failures if not isinstance(failure, errors.CircuitOpen)]
+    if asked:
+        return asked[-1]
+    return error.failures[-1] if error.failures else errors.Overloaded(error.message)
+
+
+def _retry_headers(error: Exception, status: int) -> Headers:
+    wait = _wait(error)
+    if status == 400 and isinstance(error, errors.LimitExceeded):
+        return [(b"x-should-retry", b"false")]
+    if wait is None:
+        return [(b"retry-after", b"1")] if status == 503 else []
+    headers = [
+        (b"retry-after", b"%d" % max(1, math.ceil(wait))),
+        (b"retry-after-ms", b"%d" % max(1, math.ceil(wait * 1000))),
+    ]
+    return [*headers, (b"x-should-retry", b"false")] if wait > _LONG_WAIT else headers
+
+
+def _wait(error: Exception) -> float | None:
+    if isinstance(error, errors.NoDeploymentAnswered):
+        waits = [
+            failure.retry_after for failure in error.failures if failure.retry_after is not None
+        ]
+        return min(waits, default=None)
+    wait = getattr(error, "retry_after", None)
+    return wait if isinstance(wait, float | int) and math.isfinite(wait) else None

@@ -1,0 +1,146 @@
+"""Who is asking: static keys of the configuration, or, without any, this machine alone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from proxy_core import Limits, ModelTable, Secret
+from proxy_core.errors import AuthenticationFailed, PermissionRefused
+
+__all__ = ["Caller", "Key", "KeyRing", "Keys", "LocalOnly", "is_loopback", "is_loopback_host"]
+
+_CREDENTIALS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
+_LONGEST: Final = 512
+"""Characters of a key that we look at: more is no key of anybody's."""
+
+
+class Caller(Protocol):
+    """What authentication may look at: the head of a request, never its body."""
+
+    def header(self, name: bytes) -> str: ...
+
+    @property
+    def peer(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A virtual key, without its secret."""
+
+    id: str
+    name: str
+    models: ModelTable[None] | None = None
+    """None: every model."""
+    scopes: frozenset[str] = frozenset()
+    limits: Limits = field(default_factory=Limits)
+
+    def may_use(self, model: str) -> bool:
+        return self.models is None or self.models.lookup(model) is not None
+
+
+class Keys(Protocol):
+    def authenticate(self, caller: Caller) -> Key:
+        """Raises AuthenticationFailed, PermissionRefused."""
+        ...
+
+
+class KeyRing:
+    """Static keys, kept as HMAC digests: however comparing is timed, it tells nothing about them."""
+
+    def __init__(self, keys: Iterable[tuple[Secret, Key]], *, hosts: Sequence[str] = ()) -> None:
+        # A pepper of this process alone: the digests are of no use anywhere else.
+        self._pepper = os.urandom(32)
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._keys = {self._digest(secret.reveal()): key for secret, key in keys}
+
+    def authenticate(self, caller: Caller) -> Key:
+        _check_host(caller, self._hosts)
+        given = _credential(caller)
+        if not given:
+            raise AuthenticationFailed(
+                "No API key was given: send 'Authorization: Bearer KEY' or the header x-api-key."
+            )
+        digest = self._digest(given)
+        key = self._keys.get(digest)
+        if key is None:
+            raise AuthenticationFailed(
+                "The API key is not known here: check it, and the base URL it was sent to."
+            )
+        return key
+
+    def _digest(self, text: str) -> bytes:
+        return hmac.digest(
+            self._pepper, text[:_LONGEST].encode("utf-8", "surrogateescape"), hashlib.sha256
+        )
+
+
+class LocalOnly:
+    """No keys: requests of this machine only, and none that a web page could have caused."""
+
+    def __init__(self, *, hosts: Sequence[str] = ()) -> None:
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._key = Key("local", "local", scopes=frozenset({"metrics", "docs", "admin"}))
+
+    def authenticate(self, caller: Caller) -> Key:
+        if caller.peer is not None and not is_loopback(caller.peer):
+            raise AuthenticationFailed(
+                "Without keys in its configuration the proxy serves its own machine only."
+            )
+        host = _host_name(caller.header(b"host"))
+        if not (
+            is_loopback_host(host) or host in self._hosts or (not host and caller.peer is None)
+        ):
+            raise PermissionRefused(
+                f"The Host header names {host!r}; without keys it must be localhost or loopback."
+            )
+        origin = caller.header(b"origin")
+        if origin and not self._is_own(origin):
+            raise PermissionRefused(f"Pages of {origin!r} may not call the proxy.")
+        return self._key
+
+    def _is_own(self, origin: str) -> bool:
+        host = (urlsplit(origin).hostname or "") if "://" in origin else ""
+        return is_loopback_host(host) or host in self._hosts
+
+
+def is_loopback(address: str) -> bool:
+    """Whether this address is the machine itself. ``::ffff:127.0.0.1`` is."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (inner or parsed).is_loopback
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether the name in a Host header or a URL is this machine."""
+    return host == "localhost" or host.endswith(".localhost") or is_loopback(host)
+
+
+def _check_host(caller: Caller, hosts: frozenset[str]) -> None:
+    if hosts and _host_name(caller.header(b"host")) not in hosts:
+        raise PermissionRefused(
+            "The Host header names a host that server.allowed_hosts does not list."
+        )
+
+
+def _credential(caller: Caller) -> str:
+    scheme, _, bearer = caller.header(b"authorization").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return bearer.strip()
+    return next((value for name in _CREDENTIALS if (value := caller.header(name).strip())), "")
+
+
+def _host_name(host: str) -> str:
+    """The Host header without its port; IPv6 without brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()

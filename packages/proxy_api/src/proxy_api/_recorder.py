@@ -1,0 +1,211 @@
+"""What is known of one request, gathered on its way and told once at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal, Self
+
+from proxy_api._arrival import Arrival, ClientGone
+from proxy_api._errors import status_of
+from proxy_api._snapshot import Attempt, Plan
+from proxy_core import Call, Reply
+from proxy_core.errors import ProxyError, RequestError, UpstreamError, UpstreamRejected
+from proxy_logging import AttemptFailed, Observer, RequestFinished, RequestStarted, Span, Tracer
+
+__all__ = ["Record", "Recorder"]
+
+Outcome = Literal["ok", "refused", "failed", "gone"]
+
+GONE = 499
+"""nginx's number for a client that closed its connection before it got a status."""
+
+
+class Recorder:
+    """Makes a Record for each request; tells the observer and the tracer."""
+
+    def __init__(self, observer: Observer, tracer: Tracer) -> None:
+        self.observer = observer
+        self.tracer = tracer
+
+    def record(self, arrival: Arrival) -> Record:
+        return Record(arrival, self.observer, self.tracer)
+
+
+class Record:
+    """One request, as a ``with`` block. At its end the span is closed and the event sent, always."""
+
+    __slots__ = (
+        "_arrival",
+        "_call",
+        "_first_sent_at",
+        "_observe",
+        "_plan",
+        "_reply",
+        "_span",
+        "_tracing",
+        "attempts",
+        "deployment",
+        "key",
+        "provider",
+        "surface",
+    )
+
+    def __init__(self, arrival: Arrival, observer: Observer, tracer: Tracer) -> None:
+        self._arrival = arrival
+        self._observe = observer
+        self.surface = arrival.dialect.name.rpartition(".")[2]
+        self._tracing = tracer.span(
+            self.surface, traceparent=arrival.header(b"traceparent") or None
+        )
+        self._call: Call | None = None
+        self._plan: Plan | None = None
+        self._reply: Reply | None = None
+        self._first_sent_at: float | None = None
+        self.key = ""
+        self.deployment = ""
+        self.provider = ""
+        self.attempts = 0
+
+    @property
+    def request_id(self) -> str:
+        return self._arrival.request_id
+
+    def planned(self, call: Call, plan: Plan) -> None:
+        self._call = call
+        self._plan = plan
+
+    @contextmanager
+    def attempt(self, attempt: Attempt) -> Iterator[None]:
+        """One upstream attempt: counted, timed, and told when it fails."""
+        began = time.monotonic()
+        if self._first_sent_at is None:
+            self._first_sent_at = began
+        self.attempts += 1
+        self.deployment = f"{attempt.deployment.provider.name}/{attempt.model}"
+        self.provider = attempt.deployment.provider.name
+        try:
+            yield
+        except UpstreamError as failure:
+            self._observe(
+                AttemptFailed(
+                    request_id=self.request_id,
+                    route=self._plan.route if self._plan else "",
+                    deployment=attempt.deployment.label,
+                    provider=self.provider,
+                    reason=failure.code,
+                    upstream_status=failure.upstream_status,
+                    duration=time.monotonic() - began,
+                    message=failure.message,
+                )
+            )
+            raise
+
+    def answered(self, reply: Reply) -> Reply:
+        """The answer begins: note it, and say in its headers who gave it."""
+        self._reply = reply
+        reply.headers += [
+            (b"x-llm-proxy-deployment", _printable(self.deployment)),
+            (b"x-llm-proxy-attempts", b"%d" % self.attempts),
+        ]
+        if (overhead := self._overhead) is not None:
+            reply.headers.append((b"x-llm-proxy-overhead-ms", b"%.1f" % (overhead * 1000)))
+        return reply
+
+    def __enter__(self) -> Self:
+        self._span: Span = self._tracing.__enter__()
+        self._observe(RequestStarted(request_id=self.request_id, surface=self.surface))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        finished = self._finished(error)
+        self._observe(finished)
+        self._span.set(**_attributes(finished))
+        if finished.outcome == "failed":
+            self._span.failed(finished.error)
+        self._tracing.__exit__(None, None, None)
+
+    @property
+    def _overhead(self) -> float | None:
+        return (
+            None if self._first_sent_at is None else self._first_sent_at - self._arrival.received_at
+        )
+
+    def _finished(self, error: BaseException | None) -> RequestFinished:
+        reply, call, plan = self._reply, self._call, self._plan
+        usage = reply.usage if reply is not None else None
+        content_at = reply.content_at if reply is not None and reply.stream else None
+        return RequestFinished(
+            request_id=self.request_id,
+            surface=self.surface,
+            status=self._status(error),
+            outcome=_outcome(error),
+            duration=time.monotonic() - self._arrival.received_at,
+            model=call.model if call else "",
+            route=plan.route if plan else "",
+            deployment=self.deployment,
+            provider=self.provider,
+            key=self.key,
+            stream=call.stream if call else False,
+            attempts=self.attempts,
+            error=_code(error),
+            first_token=None if content_at is None else content_at - self._arrival.received_at,
+            overhead=self._overhead,
+            input_tokens=usage.input_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            cached_tokens=usage.cached_tokens if usage else None,
+            usage_estimated=usage is not None and not usage.reported,
+        )
+
+    def _status(self, error: BaseException | None) -> int:
+        if self._reply is not None:
+            return 200
+        return (
+            status_of(error)
+            if isinstance(error, Exception) and not isinstance(error, ClientGone)
+            else GONE
+        )
+
+
+def _outcome(error: BaseException | None) -> Outcome:
+    if error is None:
+        return "ok"
+    if isinstance(error, RequestError | UpstreamRejected):
+        return "refused"
+    return (
+        "failed" if isinstance(error, Exception) and not isinstance(error, ClientGone) else "gone"
+    )
+
+
+def _code(error: BaseException | None) -> str:
+    if isinstance(error, UpstreamRejected):
+        return error.upstream_code or error.code
+    if isinstance(error, ProxyError):
+        return error.code
+    return "" if _outcome(error) != "failed" else "internal_error"
+
+
+def _attributes(finished: RequestFinished) -> dict[str, str | int | float]:
+    told: dict[str, str | int | float | None] = {
+        "gen_ai.operation.name": finished.surface,
+        "gen_ai.request.model": finished.model,
+        "gen_ai.provider.name": finished.provider,
+        "gen_ai.usage.input_tokens": finished.input_tokens,
+        "gen_ai.usage.output_tokens": finished.output_tokens,
+        "http.response.status_code": finished.status,
+        "llm_proxy.request_id": finished.request_id,
+        "llm_proxy.deployment": finished.deployment,
+        "llm_proxy.attempts": finished.attempts,
+    }
+    return {name: value for name, value in told.items() if value not in (None, "")}
+
+
+def _printable(text: str) -> bytes:
+    return bytes(byte for byte in text.encode("ascii", "replace") if 0x20 <= byte <= 0x7E)

@@ -1,0 +1,170 @@
+"""The ordinary routes: models, health, metrics, docs; and OpenAI's shape for every error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from proxy_api import _openapi
+from proxy_api._errors import answer_to
+from proxy_api._keys import Key, is_loopback, is_loopback_host
+from proxy_api._response import Surface
+from proxy_core.errors import InvalidRequest, ModelNotFound, PermissionRefused, ProxyError
+
+if TYPE_CHECKING:
+    from proxy_api._app import Gateway
+
+__all__ = ["add_error_shapes", "add_routes"]
+
+
+def add_routes(app: FastAPI, gateway: Gateway, surfaces: Mapping[str, Surface]) -> None:
+    """Register every route; the hot ones too, for apps with middleware and for mounting."""
+    for path, surface in surfaces.items():
+        app.add_api_route(path, _handover(surface), methods=["POST"], **_openapi.described(path))
+    _add_models(app, gateway)
+    _add_health(app, gateway)
+    _add_scoped(app, gateway)
+
+
+def add_error_shapes(app: FastAPI) -> None:
+    """Answer every error as OpenAI does, never with ``{"detail": …}``."""
+
+    async def ours(_: Request, error: Exception) -> Response:
+        return _answer(error)
+
+    async def http(request: Request, error: Exception) -> Response:
+        return _http_error(request, cast(HTTPException, error))
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        first = cast(RequestValidationError, error).errors()[0]
+        return _answer(
+            InvalidRequest(f"{first['msg']}.", param=".".join(map(str, first["loc"][1:])))
+        )
+
+    app.add_exception_handler(ProxyError, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, ours)
+
+
+class _Caller:
+    """The head of an ordinary request, as authentication looks at it."""
+
+    def __init__(self, request: Request) -> None:
+        self._headers = request.headers
+        self.peer = request.client.host if request.client else None
+
+    def header(self, name: bytes) -> str:
+        return self._headers.get(name.decode(), "")
+
+
+class _Handover(Response):
+    """A response that hands its ASGI call over to a surface."""
+
+    def __init__(self, surface: Surface) -> None:
+        super().__init__()
+        self._surface = surface
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._surface(scope, receive, send)
+
+
+def _handover(surface: Surface) -> Any:
+    # A bare Request and a bare Response: FastAPI reads no body and validates nothing.
+    async def hot(_: Request) -> Response:
+        return _Handover(surface)
+
+    return hot
+
+
+def _add_models(app: FastAPI, gateway: Gateway) -> None:
+    def key_of(request: Request) -> Key:
+        return gateway.snapshot.keys.authenticate(_Caller(request))
+
+    @app.get("/v1/models", tags=["models"], summary="The models that the key may ask for")
+    async def models(request: Request) -> JSONResponse:
+        names = gateway.snapshot.names(key_of(request))
+        return JSONResponse({"object": "list", "data": [_model(name, gateway) for name in names]})
+
+    @app.get(
+        "/v1/models/{model:path}", tags=["models"], summary="One model; its name may hold slashes"
+    )
+    async def model(request: Request, model: str) -> JSONResponse:
+        key = key_of(request)
+        if not key.may_use(model) or gateway.snapshot.routes.lookup(model) is None:
+            raise ModelNotFound(f"There is no model {model!r} for this key.", param="model")
+        return JSONResponse(_model(model, gateway))
+
+
+def _model(name: str, gateway: Gateway) -> dict[str, Any]:
+    match = gateway.snapshot.routes.lookup(name)
+    owner = match.values[0].deployments[0].provider.name if match else ""
+    return {"id": name, "object": "model", "created": gateway.started_at, "owned_by": owner}
+
+
+def _add_health(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/livez", tags=["health"], summary="200 whenever the process turns")
+    async def livez() -> JSONResponse:
+        return JSONResponse({"status": "alive"})
+
+    @app.get("/readyz", tags=["health"], summary="200 when requests can be served")
+    async def readyz() -> JSONResponse:
+        if gateway.ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready"}, 503, {"retry-after": "1"})
+
+
+def _add_scoped(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)
+    async def metrics(request: Request) -> Response:
+        _require(gateway, request, "metrics")
+        body, kind = gateway.metrics.render(request.headers.get("accept"))
+        return Response(body, headers={"content-type": kind})
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> JSONResponse:
+        _require(gateway, request, "docs")
+        return JSONResponse(_openapi.document(app))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        _require(gateway, request, "docs")
+        return get_swagger_ui_html(openapi_url="openapi.json", title=f"{app.title} {app.version}")
+
+
+def _require(gateway: Gateway, request: Request, scope: str) -> None:
+    """Open on a loopback listener to this machine; anywhere else it needs a key with that scope."""
+    caller = _Caller(request)
+    server = gateway.settings.server
+    local = server.uds is not None or is_loopback_host(server.host)
+    if local and (caller.peer is None or is_loopback(caller.peer)):
+        return
+    key = gateway.snapshot.keys.authenticate(caller)
+    if scope not in key.scopes:
+        raise PermissionRefused(f"The key {key.name!r} does not have the scope {scope!r}.")
+
+
+def _http_error(request: Request, error: HTTPException) -> Response:
+    method, path = request.scope["method"], request.scope["path"]
+    told = {
+        404: f"There is no route {method} {path}.",
+        405: f"The route {path} does not take {method}.",
+    }.get(error.status_code, str(error.detail))
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    content = {
+        "error": {"message": told, "type": "invalid_request_error", "param": None, "code": code}
+    }
+    return JSONResponse(content, error.status_code, error.headers)
+
+
+def _answer(error: Exception) -> Response:
+    answer = answer_to(error)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers)

@@ -1,0 +1,232 @@
+"""What no single setting can know: whether the names in a configuration fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from proxy_api._settings_errors import Problem, nearest
+from proxy_api._settings_models import FallbackSettings, KeySettings, ModelSettings
+from proxy_core import DIALECTS, ProviderRow, provider_kinds, provider_row
+
+if TYPE_CHECKING:
+    from proxy_api._settings import Settings
+
+__all__ = ["Declared", "check", "matches"]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether ``name`` is ``pattern``, or fits it where that has a ``*`` (which may be empty)."""
+    before, star, after = pattern.partition("*")
+    if not star:
+        return pattern == name
+    long_enough = len(name) >= len(before) + len(after)
+    return long_enough and name.startswith(before) and name.endswith(after)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The names that the configuration's text gives, those of rows with errors included."""
+
+    providers: frozenset[str]
+    models: frozenset[str]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Declared:
+        """Read them from data of any shape: what isn't a name is no name."""
+        providers = data.get("providers")
+        models = data.get("models")
+        rows = models if isinstance(models, list | tuple) else ()
+        names = (row.get("name") for row in rows if isinstance(row, Mapping))
+        return cls(
+            frozenset(providers if isinstance(providers, Mapping) else ()),
+            frozenset(name for name in names if isinstance(name, str)),
+        )
+
+    def has_model(self, name: str) -> bool:
+        return any(matches(pattern, name) for pattern in self.models)
+
+
+def check(
+    settings: Settings, declared: Declared, rows: Mapping[str, Sequence[int]]
+) -> list[Problem]:
+    """Every problem between settings. ``rows`` has the places in the file of models and keys."""
+    return [
+        *_providers(settings),
+        *_models(settings, declared, rows["models"]),
+        *_fallbacks(settings.fallbacks, declared),
+        *_keys(settings.keys, declared, rows["keys"]),
+        *_workers(settings),
+    ]
+
+
+def _providers(settings: Settings) -> Iterator[Problem]:
+    kinds = provider_kinds()
+    for name, provider in settings.providers.items():
+        path = f"providers.{name}"
+        if provider.kind not in kinds:
+            yield _unknown_kind(path, provider.kind, kinds)
+            continue
+        row: ProviderRow = provider_row(provider.kind)
+        if row.base_url is None and provider.base_url is None:
+            hint = "It is what the provider's own SDK takes, such as http://10.0.0.5:8000/v1"
+            yield Problem(f"{path}.base_url", f"is missing: kind {row.kind} has no usual one", hint)
+        if provider.api_key is not None and provider.api_keys:
+            yield Problem(f"{path}.api_keys", "excludes api_key", "Keep one of the two")
+        for i, dialect in enumerate(provider.dialects):
+            if dialect not in DIALECTS:
+                hint = _offer(dialect, DIALECTS, known_as="Known")
+                yield Problem(f"{path}.dialects[{i}]", f"there is no dialect {dialect!r}", hint)
+        if row.needs_key and not provider.secrets:
+            variable = row.key_variable or "API_KEY"
+            hint = f'Write api_key: "${{{variable}}}", credential:NAME or file:/path'
+            yield Problem(f"{path}.api_key", f"is missing: kind {row.kind} needs one", hint)
+
+
+def _unknown_kind(path: str, kind: str, kinds: Sequence[str]) -> Problem:
+    meant = nearest(kind, kinds)
+    offered = f"Did you mean {meant!r}? " if meant else ""
+    hint = (
+        f"{offered}Known: {', '.join(kinds)}; "
+        "openai_compatible with a base_url serves whatever speaks OpenAI's API"
+    )
+    return Problem(f"{path}.kind", f"there is no kind {kind!r}", hint)
+
+
+def _models(settings: Settings, declared: Declared, places: Sequence[int]) -> Iterator[Problem]:
+    seen: dict[tuple[str, str], int] = {}
+    for place, model in zip(places, settings.models, strict=True):
+        path = f"models[{place}]"
+        if model.provider not in declared.providers:
+            yield Problem(
+                f"{path}.target",
+                f"there is no provider {model.provider!r}",
+                _offer(model.provider, declared.providers, f"/{model.upstream}"),
+            )
+        if "*" in model.target and "*" not in model.name:
+            yield Problem(f"{path}.target", "has a * and the name has none", "Name the model")
+        first = seen.setdefault((model.name, model.target), place)
+        if first != place:
+            hint = "Use weight for a larger share"
+            yield Problem(path, f"the same name and target as models[{first}]", hint)
+
+
+def _offer(name: str, known: Iterable[str], rest: str = "", *, known_as: str = "Configured") -> str:
+    names = sorted(known)
+    meant = nearest(name, names)
+    if meant:
+        return f"Did you mean {meant + rest!r}?"
+    return f"{known_as}: {', '.join(names)}" if names else "None is configured"
+
+
+def _fallbacks(
+    fallbacks: Mapping[str, tuple[FallbackSettings, ...]], declared: Declared
+) -> Iterator[Problem]:
+    for name, rules in fallbacks.items():
+        if not declared.has_model(name):
+            hint = _offer(name, declared.models)
+            yield Problem(f"fallbacks.{name}", f"there is no model {name!r}", hint)
+        causes = [rule.on for rule in rules]
+        if len(causes) != len(set(causes)):
+            yield Problem(f"fallbacks.{name}", "the same cause (on) twice", "Put both into one to")
+        for rule in rules:
+            yield from _fallback_targets(name, rule, declared)
+    yield from _cycles(fallbacks)
+
+
+def _fallback_targets(name: str, rule: FallbackSettings, declared: Declared) -> Iterator[Problem]:
+    for target in rule.to:
+        if "*" in target or not declared.has_model(target):
+            yield Problem(
+                f"fallbacks.{name}",
+                f"there is no model {target!r}",
+                _offer(target, (model for model in declared.models if "*" not in model)),
+            )
+
+
+def _cycles(fallbacks: Mapping[str, tuple[FallbackSettings, ...]]) -> Iterator[Problem]:
+    graph = {
+        name: [
+            source
+            for rule in rules
+            for target in rule.to
+            for source in _rules_for(target, fallbacks)
+        ]
+        for name, rules in fallbacks.items()
+    }
+    done: set[str] = set()
+    for name in graph:
+        circle = _circle(name, graph, (), done)
+        if circle:
+            yield Problem(
+                f"fallbacks.{circle[0]}",
+                f"goes in a circle: {' → '.join((*circle, circle[0]))}",
+                "Leave one of these steps out",
+            )
+
+
+def _rules_for(target: str, fallbacks: Iterable[str]) -> list[str]:
+    return [name for name in fallbacks if matches(name, target)]
+
+
+def _circle(
+    name: str, graph: Mapping[str, list[str]], way: tuple[str, ...], done: set[str]
+) -> tuple[str, ...]:
+    if name in way:
+        return way[way.index(name) :]
+    if name in done:
+        return ()
+    done.add(name)
+    for following in graph[name]:
+        found = _circle(following, graph, (*way, name), done)
+        if found:
+            return found
+    return ()
+
+
+def _keys(
+    keys: Sequence[KeySettings], declared: Declared, places: Sequence[int]
+) -> Iterator[Problem]:
+    names: dict[str, int] = {}
+    secrets: dict[str, int] = {}
+    for place, key in zip(places, keys, strict=True):
+        path = f"keys[{place}]"
+        first = names.setdefault(key.name, place)
+        if first != place:
+            yield Problem(f"{path}.name", f"{key.name!r} is the name of keys[{first}] too")
+        first = secrets.setdefault(key.key.get_secret_value(), place)
+        if first != place:
+            yield Problem(f"{path}.key", f"is the same as that of keys[{first}]")
+        for i, pattern in enumerate(key.models):
+            if not _known_pattern(pattern, declared):
+                hint = _offer(pattern, declared.models)
+                yield Problem(f"{path}.models[{i}]", f"there is no model {pattern!r}", hint)
+
+
+def _known_pattern(pattern: str, declared: Declared) -> bool:
+    if pattern == "*" or pattern in declared.models:
+        return True
+    if "*" not in pattern:
+        return declared.has_model(pattern)
+    before, _, after = pattern.partition("*")
+    return pattern.count("*") == 1 and any(
+        matches(pattern, name) or matches(name, before + after) for name in declared.models
+    )
+
+
+def _workers(settings: Settings) -> Iterator[Problem]:
+    """Each process would enforce its own limits: a key would have several times what it may."""
+    if settings.server.workers == 1 or settings.has_shared_limits:
+        return
+    limited: list[KeySettings | ModelSettings] = [*settings.keys, *settings.models]
+    if any(row.limits is not None for row in limited) or any(
+        key.budget is not None for key in settings.keys
+    ):
+        yield Problem(
+            "server.workers",
+            f"{settings.server.workers} processes would each enforce limits and budgets of their "
+            "own",
+            "Set server.workers to 1 (one process carries thousands of requests a second), "
+            "or take the limits and budgets out of keys and models",
+        )

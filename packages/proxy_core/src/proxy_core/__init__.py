@@ -1,0 +1,68 @@
+"""Between a proxy and its upstreams: breaker, limiter, routing, HTTP client, dialects, providers.
+
+Each part is useful alone::
+
+    from proxy_core import CircuitBreaker, RateLimiter, create_provider
+
+    breaker = CircuitBreaker("provider-name")
+    limiter = RateLimiter(rate="100/minute")
+    provider = create_provider("openai_compatible", base_url="http://127.0.0.1:8080/v1")
+"""
+
+from proxy_core._addresses import is_forbidden, is_forbidden_host
+from proxy_core._breaker import AlwaysClosed, BreakerSettings, CircuitBreaker, Permit
+from proxy_core._hold import held
+from proxy_core._http import HttpClient, HttpRequest, HttpResponse, HttpSender, PoolLimits
+from proxy_core._limiter import Limit, Limits, LimitState, RateLimiter, Reservation, Unlimited
+from proxy_core._routing import Match, ModelTable, expand_target, order_deployments
+from proxy_core._secret import Secret
+from proxy_core._types import Call, Headers, Provider, Reply, Timeouts, Usage
+from proxy_core._version import __version__
+from proxy_core.dialects import CHAT, COMPLETIONS, DIALECTS, EMBEDDINGS, estimate_tokens
+from proxy_core.errors import ProxyError, RequestError, UpstreamError
+from proxy_core.providers import ProviderRow, create_provider, provider_kinds, provider_row
+
+__all__ = [
+    "CHAT",
+    "COMPLETIONS",
+    "DIALECTS",
+    "EMBEDDINGS",
+    "AlwaysClosed",
+    "BreakerSettings",
+    "Call",
+    "CircuitBreaker",
+    "Headers",
+    "HttpClient",
+    "HttpRequest",
+    "HttpResponse",
+    "HttpSender",
+    "Limit",
+    "LimitState",
+    "Limits",
+    "Match",
+    "ModelTable",
+    "Permit",
+    "PoolLimits",
+    "Provider",
+    "ProviderRow",
+    "ProxyError",
+    "RateLimiter",
+    "Reply",
+    "RequestError",
+    "Reservation",
+    "Secret",
+    "Timeouts",
+    "Unlimited",
+    "UpstreamError",
+    "Usage",
+    "__version__",
+    "create_provider",
+    "estimate_tokens",
+    "expand_target",
+    "held",
+    "is_forbidden",
+    "is_forbidden_host",
+    "order_deployments",
+    "provider_kinds",
+    "provider_row",
+]

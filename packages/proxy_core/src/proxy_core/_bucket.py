@@ -1,0 +1,121 @@
+"""One limit of one subject: generic cell rate arithmetic in whole numbers, and its settings.
+
+GCRA is the ATM Forum's generic cell rate algorithm: one number says when the bucket will be full
+again. A cost moves it on; what would move it too far is refused.
+"""
+
+# ruff: noqa: FURB136 - max() is a call, and this is on the path of each request
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from proxy_core._limits import LimitState
+from proxy_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from proxy_core._limits import Limit
+
+__all__ = ["Bucket", "LimiterSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimiterSettings:
+    """How a limit's amount is spread over its period. Raises ConfigurationError."""
+
+    mode: Literal["smooth", "strict"] = "smooth"
+    """``smooth``: the amount flows back evenly, beside a burst; ``strict``: never more than the
+    amount in any period, at the price of a lower steady rate."""
+    burst: float | None = None
+    """The burst, as a share of the period. None: 1 when smooth (the whole amount at once), 1/6
+    when strict (86 % of the amount as a steady rate, a seventh of it at once)."""
+    lease: float = 3600.0
+    """Seconds after which a reservation that nobody closed is taken for lost."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("smooth", "strict"):
+            raise ConfigurationError(
+                f"limiter mode is {self.mode!r}: give smooth or strict", param="mode"
+            )
+        if self.burst is not None and not 0 < self.burst <= 1:
+            raise ConfigurationError(
+                f"limiter burst is {self.burst!r}: give a share of the period above 0, up to 1",
+                param="burst",
+            )
+        if not 0 < self.lease < math.inf:
+            raise ConfigurationError(
+                f"limiter lease is {self.lease!r}: give seconds above 0", param="lease"
+            )
+
+
+class Bucket:
+    """One limit of one subject.
+
+    Integers, so that nothing is rounded. Time is in microseconds x ``refill``, and then one unit
+    costs ``period``: `refill` units flow back in a period, `depth` is the cost of a whole burst.
+    """
+
+    __slots__ = ("depth", "due", "held", "limit", "period", "refill", "settled")
+
+    def __init__(self, limit: Limit, settings: LimiterSettings) -> None:
+        self.due = 0
+        self.settled = 0
+        self.held = 0
+        self.shape(limit, settings)
+
+    def shape(self, limit: Limit, settings: LimiterSettings) -> None:
+        self.limit = limit
+        self.period = max(1, round(limit.per * 1e6))
+        if settings.mode == "smooth":
+            burst = max(1, int(limit.amount * (settings.burst or 1.0)))
+            self.refill = limit.amount
+        else:
+            share = settings.burst or 1 / 6
+            burst = max(1, int(limit.amount * share / (1 + share)))
+            self.refill = max(1, limit.amount - burst)  # then burst + refill = amount
+        self.depth = burst * self.period
+
+    def reshape(self, limit: Limit, settings: LimiterSettings, now: int) -> None:
+        """Another limit from now on; what is used stays used, to the unit (rounded up)."""
+        period, start = self.period, now * self.refill
+        debts = (max(0, self.due - start), max(0, self.settled - start))
+        self.shape(limit, settings)
+        self.due, self.settled = (
+            now * self.refill - (-debt * self.period) // period for debt in debts
+        )
+
+    def after(self, cost: int, now: int) -> int | None:
+        """What `due` is once `cost` is taken; None when it doesn't fit."""
+        start = now * self.refill
+        due = (self.due if self.due > start else start) + cost * self.period
+        return due if due - start <= self.depth else None
+
+    def settle(self, reserved: int, used: int, now: int) -> None:
+        """Charge what was used instead of what was reserved, as if it had been so from the start.
+
+        A refund may not bring `due` below what the use alone would have made it: time has given
+        back a part of the reservation already, and giving that back twice would let more than the
+        bound through. `settled` has each use charged when it became known, which is later than
+        when it was admitted and so never less; what is in flight comes on top.
+        """
+        start = now * self.refill
+        self.held -= reserved
+        self.settled = (self.settled if self.settled > start else start) + used * self.period
+        due = self.due + (used - reserved) * self.period
+        if used < reserved:
+            due = min(self.due, max(due, self.settled + self.held * self.period))
+        self.due = due
+
+    def wait(self, cost: int, now: int) -> float | None:
+        """Seconds until `cost` fits; None when it is more than a burst and never will."""
+        if cost * self.period > self.depth:
+            return None
+        over = max(0, self.due - now * self.refill) + cost * self.period - self.depth
+        return max(0, -(-over // self.refill)) / 1e6
+
+    def state(self, now: int) -> LimitState:
+        debt = max(0, self.due - now * self.refill)
+        free = max(0, self.depth - debt) // self.period
+        return LimitState(self.limit.unit, self.limit.amount, free, debt / self.refill / 1e6)

@@ -1,0 +1,205 @@
+"""What an upstream's refusal means: one table from statuses and codes to our errors."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from proxy_core.errors import (
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamModelMissing,
+    UpstreamProtocolError,
+    UpstreamRefusedCredential,
+    UpstreamRejected,
+    UpstreamThrottled,
+)
+
+__all__ = ["Complaint", "failure_from_answer", "failure_in_body", "retry_after_of"]
+
+MAX_MESSAGE: Final = 2_000
+"""Characters of an upstream's message that we pass on."""
+
+_MONEY_CODES: Final = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "billing_hard_limit_reached",
+        "billing_error",
+        "enforced_spend_limit_reached",
+        "contract_spend_limit_reached",
+    }
+)
+"""These come as 429 (or 402, 403), but no waiting helps: the account has no money."""
+
+_STATUS_OF_CODE: Final = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 503,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "content_policy_violation": 400,
+    "content_filter": 400,
+    "model_not_found": 404,
+    "not_found_error": 404,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "permission_error": 403,
+}
+"""For errors that come inside a 200 or a stream, where no status says what they are."""
+
+_KNOWN_CODES: Final = _MONEY_CODES | _STATUS_OF_CODE.keys()
+_OUR_CREDENTIAL: Final = frozenset({401, 402, 403})
+_BAD_REQUEST: Final = range(400, 500)
+_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_HTTP_ERROR: Final = re.compile(r"[45][0-9][0-9]")
+_LONGEST_WAIT: Final = 30 * 86_400.0
+"""Seconds; nobody means more, and infinity is no number to reckon with."""
+_TOO_LONG: Final = re.compile(r"maximum context length|exceeds? the (available )?context", re.IGNORECASE)
+"""How vLLM, llama.cpp and older servers say that the input doesn't fit."""
+
+
+class Complaint(NamedTuple):
+    """The error object of an answer, as far as it can be read."""
+
+    message: str = ""
+    type: str = ""
+    code: str = ""
+    param: str | None = None
+    status: int = 0
+    """Where the error says one itself."""
+
+
+def failure_from_answer(
+    status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> UpstreamError:
+    """The error that an answer with a status other than 200 stands for."""
+    complaint = _read_body(body)
+    return _failure(status, complaint, retry_after_of(headers))
+
+
+def failure_in_body(error: msgspec.Raw | bytes) -> UpstreamError:
+    """The error inside a 200: ``error`` is the JSON value of its ``error`` field."""
+    complaint = _read_error(bytes(error))
+    if not complaint.message:
+        complaint = complaint._replace(message="the upstream reported an error in its answer")
+    if complaint.status:
+        return _failure(complaint.status, complaint, None)
+    status = _STATUS_OF_CODE.get(complaint.code) or _STATUS_OF_CODE.get(complaint.type) or 500
+    return _failure(status, complaint, None)
+
+
+def retry_after_of(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Seconds from ``retry-after-ms`` or ``retry-after`` (seconds or a date), else None."""
+    found = {name: value.decode("latin-1").strip() for name, value in headers}
+    milliseconds = found.get(b"retry-after-ms", "")
+    if _NUMBER.fullmatch(milliseconds):
+        return min(float(milliseconds) / 1000, _LONGEST_WAIT)
+    seconds = found.get(b"retry-after", "")
+    if _NUMBER.fullmatch(seconds):
+        return min(float(seconds), _LONGEST_WAIT)
+    return _seconds_until(seconds) if seconds else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(date)
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        return min(max(0.0, at.timestamp() - time.time()), _LONGEST_WAIT)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
+def _failure(status: int, complaint: Complaint, retry_after: float | None) -> UpstreamError:
+    kind = _kind(status, complaint)
+    if kind is UpstreamRefusedCredential:
+        return _credential_refused(status, complaint, retry_after)
+    told = complaint.message or f"the upstream answered {status}"
+    if kind is UpstreamProtocolError:
+        told = f"the upstream answered {status}, which is neither an answer nor an error"
+    return kind(
+        told[:MAX_MESSAGE],
+        upstream_status=status,
+        upstream_code=complaint.code or complaint.type or None,
+        retry_after=retry_after,
+        param=complaint.param,
+    )
+
+
+def _credential_refused(
+    status: int, complaint: Complaint, retry_after: float | None
+) -> UpstreamRefusedCredential:
+    """Nothing of the upstream's own text: it may quote our key, and is not the client's business."""
+    known = (text for text in (complaint.code, complaint.type) if text in _KNOWN_CODES)
+    code = next(known, None)
+    told = f"the upstream refused the proxy's own credential ({status}{f' {code}' if code else ''})"
+    return UpstreamRefusedCredential(
+        told, upstream_status=status, upstream_code=code, retry_after=retry_after
+    )
+
+
+def _kind(status: int, complaint: Complaint) -> type[UpstreamError]:
+    if (
+        status in _OUR_CREDENTIAL
+        or complaint.code in _MONEY_CODES
+        or complaint.type in _MONEY_CODES
+    ):
+        return UpstreamRefusedCredential
+    if status == 429:
+        return UpstreamThrottled
+    if status == 404:
+        return UpstreamModelMissing
+    if status == 408 or status >= 500:
+        return UpstreamFailed
+    return UpstreamRejected if status in _BAD_REQUEST else UpstreamProtocolError
+
+
+def _read_body(body: bytes) -> Complaint:
+    """The complaint of an error body: OpenAI's shape, vLLM's flat one, or none at all."""
+    try:
+        whole = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Complaint()
+    if isinstance(whole, list) and whole:
+        whole = whole[0]
+    if not isinstance(whole, dict):
+        return Complaint()
+    return _complaint(whole.get("error") or whole)
+
+
+def _read_error(raw: bytes) -> Complaint:
+    try:
+        return _complaint(msgspec.json.decode(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Complaint()
+
+
+def _complaint(error: object) -> Complaint:
+    if isinstance(error, str):
+        return Complaint(message=error)
+    if not isinstance(error, dict):
+        return Complaint()
+    message = _text(error.get("message")) or _text(error.get("detail"))
+    code, kind = _text(error.get("code")), _text(error.get("type"))
+    status = int(code) if _HTTP_ERROR.fullmatch(code) else 0
+    if not code or status:
+        # A status as code says less than the type, or than the words of vLLM and llama.cpp.
+        code = "context_length_exceeded" if _TOO_LONG.search(message[:MAX_MESSAGE]) else ""
+    param = error.get("param")
+    return Complaint(message, kind, code, param if isinstance(param, str) else None, status)
+
+
+def _text(value: object) -> str:
+    """A text of the upstream's; what is none is shown as JSON, and nothing as nothing."""
+    if not value:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

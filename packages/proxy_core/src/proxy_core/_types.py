@@ -1,0 +1,103 @@
+"""The vocabulary. Read this file first: everything else moves these values about."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from proxy_core.dialects import Document
+
+__all__ = ["Call", "Headers", "Provider", "Reply", "Timeouts", "Usage"]
+
+Headers = list[tuple[bytes, bytes]]
+"""Lower-case names and values, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, one for each phase of an attempt; never one "timeout" for all of them."""
+
+    connect: float = 5.0
+    """DNS, TCP and TLS."""
+    first_byte: float = 60.0
+    """From the request sent to the head of the answer, and again to its first byte."""
+    between_events: float = 60.0
+    total: float = 600.0
+    pool: float = 2.0
+    """How long a request may wait for a free connection before it is shed."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one answer. ``reported`` is False while the numbers are our own estimate."""
+
+    input_tokens: int = 0
+    """All of the prompt, cached tokens included."""
+    output_tokens: int = 0
+    """All that was generated, reasoning included."""
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    reported: bool = False
+
+    def take(self, other: Usage) -> None:
+        """Become what was reported: whoever holds this object sees it."""
+        self.input_tokens = other.input_tokens
+        self.output_tokens = other.output_tokens
+        self.cached_tokens = other.cached_tokens
+        self.reasoning_tokens = other.reasoning_tokens
+        self.reported = other.reported
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a client asked for: a dialect's name and the body as it came, never a canonical form."""
+
+    dialect: str
+    """``openai.chat``, ``openai.completions``, ``openai.embeddings``."""
+    body: Document
+    model: str
+    """The name that the client asked for."""
+    stream: bool = False
+    request_id: str = ""
+    include_usage: bool = False
+    """Whether the client itself asked for the usage event of a stream."""
+    max_tokens: int | None = None
+    """The cap on the output that the client set."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that has begun. ``body`` may be read once, inside the block that gave the reply.
+
+    A whole answer is a body of one chunk; a stream yields whole events. ``usage`` fills while the
+    body is read and is final when the body has ended.
+    """
+
+    body: AsyncGenerator[bytes, None]
+    stream: bool = False
+    headers: Headers = field(default_factory=list)
+    """Headers of the upstream that may go on to the client."""
+    usage: Usage = field(default_factory=Usage)
+    content_at: float | None = None
+    """``time.monotonic()`` of the first event with text, tool call, reasoning, refusal or end."""
+
+    @property
+    def has_content(self) -> bool:
+        return self.content_at is not None
+
+
+class Provider(Protocol):
+    """One upstream that speaks some dialects. Wrap it to add behaviour: the signature stays."""
+
+    name: str
+
+    def send(
+        self, call: Call, *, model: str, timeouts: Timeouts = ...
+    ) -> AbstractAsyncContextManager[Reply]:
+        """Ask ``model``, the upstream's own name. Raises UpstreamError, also while the body is read."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,198 @@
+"""The top level of a JSON object, read strictly once and edited in place.
+
+Every byte outside the edited values stays as it came: whitespace, the spelling of keys, big
+integers, odd floats, unowned duplicates. msgspec alone would drop duplicate keys and let invalid
+UTF-8 and any depth pass inside raw values, so all three are checked here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+import msgspec
+
+__all__ = ["MAX_DEPTH", "MAX_FIELDS", "Document", "MalformedDocument"]
+
+MAX_DEPTH: Final = 128
+"""Nesting that we accept; the decoders' own limits differ by Python version (900 to 5,000)."""
+
+MAX_FIELDS: Final = 1_000
+"""Fields of the top level, repeated ones counted; each costs a step in Python."""
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_key = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+# Possessive, else each escape of a long string would leave a way back in memory.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_SPACE: Final = re.compile(rb"[ \t\r\n]*")
+_COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_SCALAR: Final = re.compile(rb"[^,}\] \t\r\n]+")
+_BRACKET_OR_STRING: Final = re.compile(rb'[\[\]{}]|"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_ENDS_VALUE: Final = frozenset(b",} \t\r\n")
+_TO_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_QUOTED: Final = re.compile(rb'"[^"]*"')
+
+
+class MalformedDocument(ValueError):
+    """The bytes are not the JSON object that they should be. ``key`` names the field at fault."""
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class _Span(NamedTuple):
+    key: str
+    start: int
+    end: int
+
+
+class Document:
+    """A JSON object by its top level: ``fields`` maps each key to the raw JSON of its value.
+
+    Of keys that occur twice ``fields`` holds the last; ``parse`` refuses those that are owned.
+    """
+
+    __slots__ = ("_compact", "fields", "raw")
+
+    def __init__(self, raw: bytes, fields: dict[str, msgspec.Raw], *, compact: bool) -> None:
+        self.raw = raw
+        self.fields = fields
+        self._compact = compact
+
+    @classmethod
+    def parse(cls, raw: bytes, owned: Collection[str] = ()) -> Document:
+        """Read the top level. Raises MalformedDocument for anything but valid JSON of that form."""
+        try:
+            if not raw.isascii():
+                raw.decode()
+            fields = _decode(raw)
+        except UnicodeDecodeError as error:
+            raise MalformedDocument(f"not valid UTF-8 at byte {error.start}") from None
+        except msgspec.ValidationError as error:
+            raise MalformedDocument(f"a JSON object was expected: {error}") from None
+        except msgspec.DecodeError as error:
+            raise MalformedDocument(f"not valid JSON: {error}") from None
+        except RecursionError:
+            raise _too_deep() from None
+        _check_depth(raw)
+        if len(fields) > MAX_FIELDS:
+            raise _too_many()
+        # The encoder writes compact JSON, so an equal length proves that there was no whitespace,
+        # no duplicate and no escaped key to lose. Control characters could be escaped in two
+        # spellings of one length, hence isprintable.
+        compact = len(_encode(fields)) == len(raw) and all(map(str.isprintable, fields))
+        document = cls(raw, fields, compact=compact)
+        if not compact and owned:
+            document._refuse_duplicates(owned)
+        return document
+
+    @classmethod
+    def of(cls, value: Mapping[str, object]) -> Document:
+        """A document of our own making, from plain values."""
+        return cls.parse(_encode(value))
+
+    def replaced(self, edits: Mapping[str, bytes]) -> bytes:
+        """The bytes with these fields set to this JSON; missing fields are added at the end."""
+        if not edits:
+            return self.raw
+        if self._compact:
+            return _encode(self.fields | {key: msgspec.Raw(value) for key, value in edits.items()})
+        return self._spliced(edits)
+
+    def _spliced(self, edits: Mapping[str, bytes]) -> bytes:
+        pieces: list[bytes] = []
+        at = 0
+        for span in self._spans():
+            if span.key in edits:
+                pieces += (self.raw[at : span.start], edits[span.key])
+                at = span.end
+        added = b",".join(
+            _encode(key) + b":" + value for key, value in edits.items() if key not in self.fields
+        )
+        if added:
+            brace = self.raw.rindex(b"}")
+            pieces += (self.raw[at:brace], b"," if self.fields else b"", added)
+            at = brace
+        return b"".join((*pieces, self.raw[at:]))
+
+    def _spans(self) -> Iterator[_Span]:
+        """Where each value stands, duplicates included. The document is known to be valid JSON."""
+        raw = self.raw
+        known: dict[str, bytes] = {}
+        at = _skip(_SPACE, raw, raw.index(b"{") + 1)
+        while raw[at : at + 1] != b"}":
+            key_end = _skip(_STRING, raw, at)
+            key = _decode_key(raw[at:key_end])
+            start = _skip(_COLON, raw, key_end)
+            value = known.get(key)
+            if value is None:
+                value = known[key] = bytes(self.fields[key])
+            end = start + len(value)
+            if not raw.startswith(value, start) or raw[end] not in _ENDS_VALUE:
+                end = _scan_value(raw, start)
+            yield _Span(key, start, end)
+            at = _skip(_SPACE, raw, end)
+            if raw[at : at + 1] == b",":
+                at = _skip(_SPACE, raw, at + 1)
+
+    def _refuse_duplicates(self, owned: Collection[str]) -> None:
+        seen: Counter[str] = Counter()
+        for number, span in enumerate(self._spans(), 1):
+            seen[span.key] += 1
+            if number > MAX_FIELDS:
+                raise _too_many()
+        for key in owned:
+            if seen[key] > 1:
+                raise MalformedDocument(
+                    f"the key {key!r} occurs {seen[key]} times; send it once", key=key
+                )
+
+
+def _skip(pattern: re.Pattern[bytes], raw: bytes, at: int) -> int:
+    match = pattern.match(raw, at)
+    return match.end() if match else at
+
+
+def _scan_value(raw: bytes, start: int) -> int:
+    """The end of a value whose length isn't known: an earlier one of duplicate keys."""
+    first = raw[start : start + 1]
+    if first == b'"':
+        return _skip(_STRING, raw, start)
+    if first not in (b"[", b"{"):
+        return _skip(_SCALAR, raw, start)
+    depth = 0
+    for token in _BRACKET_OR_STRING.finditer(raw, start):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+            if depth == 0:
+                return token.end()
+    raise MalformedDocument("a value has no end")
+
+
+def _check_depth(raw: bytes) -> None:
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return
+    # Escapes go first, then all but quotes and brackets, then strings: what is left is bare
+    # structure, one step up or down a byte. Two quotes in a row open nothing that they don't close.
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = raw.translate(_TO_STEPS, _NOT_STRUCTURE).replace(b'""', b"")
+    steps = memoryview(_QUOTED.sub(b"", marks)).cast("b")
+    if max(accumulate(steps), default=0) > MAX_DEPTH:
+        raise _too_deep()
+
+
+def _too_deep() -> MalformedDocument:
+    return MalformedDocument(f"nested more than {MAX_DEPTH} levels deep")
+
+
+def _too_many() -> MalformedDocument:
+    return MalformedDocument(f"more than {MAX_FIELDS} fields")

@@ -1,0 +1,122 @@
+"""Event streams as bytes: split into events without losing one byte. No I/O.
+
+Source of the format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+__all__ = ["EventSplitter", "EventTooLarge", "ServerEvent"]
+
+MAX_EVENT: Final = 8 * 1024 * 1024
+"""Bytes of one event; an upstream that sends more without a blank line is cut."""
+
+# Atomic groups, else "\r\n" would be read as a "\r" and an "\n", that is as a blank line.
+_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LONGEST_BEGINNING: Final = len(b"\r\n\r")
+_CR: Final = ord("\r")
+
+
+class EventTooLarge(ValueError):
+    """One event is larger than the cap."""
+
+
+class ServerEvent(NamedTuple):
+    """One event: its bytes as they came, blank line included, and the text of its data lines."""
+
+    raw: bytes
+    data: bytes | None
+    """None for an event without data: comments, ids, retry hints."""
+    data_at: int
+    """Where the data stands in ``raw``; -1 when it is spread over several lines."""
+    name: bytes = b""
+
+
+class EventSplitter:
+    """Feed it what was read, in any pieces; it gives whole events. ``rest`` is what has no end yet.
+
+    The pieces never matter: the same bytes give the same events, and joined they are the input.
+    """
+
+    __slots__ = ("_max", "rest")
+
+    def __init__(self, max_event: int = MAX_EVENT) -> None:
+        self._max = max_event
+        self.rest = bytearray()
+
+    def feed(self, data: bytes) -> list[ServerEvent]:
+        """The events that these bytes complete. Raises EventTooLarge, then nothing more."""
+        # A separator may straddle two reads: go back by its longest beginning.
+        look = max(0, len(self.rest) - _LONGEST_BEGINNING)
+        buffer: bytes | bytearray = data
+        if self.rest:
+            self.rest += data
+            buffer = self.rest
+        events: list[ServerEvent] = []
+        at = 0
+        while match := _BLANK_LINE.search(buffer, look):
+            end = match.end()
+            if end == len(buffer) and buffer[-1] == _CR:
+                break  # a line feed may follow, and would belong to it
+            events.append(read_event(bytes(buffer[at:end])))
+            at = look = end
+        if at or buffer is data:
+            self.rest = bytearray(buffer[at:])
+        if len(self.rest) > self._max:
+            raise EventTooLarge(f"an event is larger than {self._max} bytes")
+        return events
+
+
+def read_event(raw: bytes) -> ServerEvent:
+    """The event in these bytes (which end with a blank line)."""
+    if (
+        raw.startswith(b"data: ")
+        and raw.endswith(b"\n\n")
+        and raw.find(b"\n") == len(raw) - 2
+        and b"\r" not in raw
+    ):
+        return ServerEvent(raw, raw[6:-2], 6)
+    return _read_lines(raw)
+
+
+def _read_lines(raw: bytes) -> ServerEvent:
+    data: list[bytes] = []
+    name, data_at, at = b"", -1, 0
+    for line in raw.splitlines(keepends=True):
+        field, colon, value = line.rstrip(b"\r\n").partition(b":")
+        value_at = at + len(field) + len(colon) + value.startswith(b" ")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+            data_at = value_at
+        elif field == b"event":
+            name = value
+        at += len(line)
+    if not data:
+        return ServerEvent(raw, None, -1, name)
+    return ServerEvent(raw, b"\n".join(data), data_at if len(data) == 1 else -1, name)
+
+
+def with_data(event: ServerEvent, data: bytes) -> bytes:
+    """The event's bytes with other data, of no more lines; everything around it stays."""
+    if event.data is None:
+        return event.raw
+    if event.data_at >= 0:
+        return event.raw[: event.data_at] + data + event.raw[event.data_at + len(event.data) :]
+    fresh = iter(data.split(b"\n"))
+    return b"".join(
+        _with_value(line, next(fresh, b"")) if _is_data(line) else line
+        for line in event.raw.splitlines(keepends=True)
+    )
+
+
+def _is_data(line: bytes) -> bool:
+    return line.rstrip(b"\r\n").partition(b":")[0] == b"data"
+
+
+def _with_value(line: bytes, value: bytes) -> bytes:
+    ending = line[len(line.rstrip(b"\r\n")) :]
+    field = b"data: " if line.startswith(b"data: ") else b"data:" if value else line[:5].rstrip()
+    return field + value + ending

@@ -1,0 +1,234 @@
+"""Watches an OpenAI stream as it passes: renames, strips, counts, tells whole from broken."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from proxy_core._failures import failure_in_body
+from proxy_core._types import Usage
+from proxy_core.dialects._document import Document, MalformedDocument
+from proxy_core.dialects._sse import (
+    EventSplitter,
+    EventTooLarge,
+    ServerEvent,
+    read_event,
+    with_data,
+)
+from proxy_core.dialects._usage import estimate_tokens, read_usage
+from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamProtocolError
+
+__all__ = ["StreamTap"]
+
+_NOTHING: Final = msgspec.Raw()
+_EMPTY: Final = frozenset({b"", b'""', b"null", b"[]", b"{}"})
+_DONE: Final = b"[DONE]"
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: msgspec.Raw = _NOTHING
+    tool_calls: msgspec.Raw = _NOTHING
+    function_call: msgspec.Raw = _NOTHING
+    reasoning_content: msgspec.Raw = _NOTHING
+    reasoning: msgspec.Raw = _NOTHING
+    reasoning_details: msgspec.Raw = _NOTHING
+    refusal: msgspec.Raw = _NOTHING
+    audio: msgspec.Raw = _NOTHING
+
+    def said(self) -> int:
+        """Bytes of JSON that carry something."""
+        parts = (
+            self.content,
+            self.tool_calls,
+            self.function_call,
+            self.reasoning_content,
+            self.reasoning,
+            self.reasoning_details,
+            self.refusal,
+            self.audio,
+        )
+        return sum(_size(part) for part in parts)
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    text: msgspec.Raw = _NOTHING
+    finish_reason: str | None = None
+
+
+_read_choices = msgspec.json.Decoder(list[_Choice]).decode
+
+
+class StreamTap:
+    """One streamed answer. ``feed`` gives what goes on to the client, always whole events.
+
+    ``failure`` is set when the stream turned out broken: what ``feed`` gave before it may be sent,
+    and then it must be raised. ``done`` is True after ``[DONE]``.
+    """
+
+    __slots__ = (
+        "_finished",
+        "_keep_usage",
+        "_name",
+        "_said",
+        "_seen",
+        "_splitter",
+        "_usage",
+        "done",
+        "failure",
+        "has_content",
+    )
+
+    def __init__(self, model: str, *, keep_usage: bool, usage: Usage) -> None:
+        self._name = msgspec.json.encode(model)
+        self._keep_usage = keep_usage
+        self._usage = usage
+        self._splitter = EventSplitter()
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self._said = 0
+        self.done = False
+        self.has_content = False
+        self.failure: UpstreamError | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """The client's bytes for what was read from the upstream."""
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLarge as error:
+            self.failure = UpstreamProtocolError(f"the upstream's stream was cut: {error}")
+            return b""
+        return self._pass_on(events)
+
+    def end(self) -> bytes:
+        """The stream has ended: what is still owed to the client. Sets ``failure`` if it broke off."""
+        owed = b""
+        rest = self._splitter.rest
+        if rest.strip():
+            # An event without its blank line: SDKs would lose it.
+            last = bytes(rest)
+            if not last.endswith(b"\r\r"):
+                last = last.rstrip(b"\r\n") + b"\n\n"
+            owed = self._pass_on([read_event(last)])
+        if self.failure is None and not self._is_whole():
+            self.failure = UpstreamDisconnected(
+                "the upstream's stream ended without a finish_reason"
+            )
+        return owed
+
+    def _is_whole(self) -> bool:
+        return bool(self._finished) and self._seen <= self._finished
+
+    def _pass_on(self, events: list[ServerEvent]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if self.done or self.failure is not None:
+                break
+            try:
+                out.append(self._event(event))
+            except UpstreamError as failure:
+                self.failure = failure
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _event(self, event: ServerEvent) -> bytes:
+        if event.name == b"error":
+            raise _told_error(event.data or b"")
+        data = (event.data or b"").strip()
+        if not data:
+            return self._without_data(event)
+        if not _is_text(event.raw):
+            raise UpstreamProtocolError("the upstream's stream has an event that is not UTF-8")
+        if data == _DONE:
+            self.done = True
+            if not self._is_whole():
+                raise UpstreamDisconnected("the upstream's stream ended without a finish_reason")
+            return event.raw
+        chunk = _read_chunk(event.data)
+        error = chunk.fields.get("error")
+        if error is not None and bytes(error) != b"null":
+            raise failure_in_body(error)
+        unasked = self._watch(chunk)
+        return b"" if unasked else self._renamed(event, chunk)
+
+    def _without_data(self, event: ServerEvent) -> bytes:
+        """Comments go on. Ids, retry hints and bare names don't: SDKs look for JSON in them."""
+        bare = event.raw.removeprefix(_BOM)
+        if bare is not event.raw and not bare.startswith(_BOM):
+            return self._event(read_event(bare))
+        is_comment = all(line[:1] in (b"", b":") for line in event.raw.splitlines())
+        return event.raw if is_comment and _is_text(event.raw) else b""
+
+    def _watch(self, chunk: Document) -> bool:
+        """Note content, ends and usage; True for a usage event that the client did not ask for."""
+        choices = self._choices(chunk)
+        for choice in choices:
+            self._seen.add(choice.index)
+            said = (choice.delta.said() if choice.delta is not None else 0) + _size(choice.text)
+            self._said += said
+            if choice.finish_reason:
+                self._finished.add(choice.index)
+            if said or choice.finish_reason:
+                self.has_content = True
+        usage = chunk.fields.get("usage")
+        if usage is None or bytes(usage) == b"null":
+            self._estimate()
+            return False
+        reported = read_usage(usage)
+        if reported is None:
+            self._estimate()
+        else:
+            self._usage.take(reported)
+        return not choices and not self._keep_usage and "choices" in chunk.fields
+
+    def _choices(self, chunk: Document) -> list[_Choice]:
+        raw = chunk.fields.get("choices")
+        if raw is None or bytes(raw) == b"null":
+            return []
+        try:
+            return _read_choices(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UpstreamProtocolError(
+                f"the upstream's stream has malformed choices: {error}"
+            ) from None
+
+    def _estimate(self) -> None:
+        if not self._usage.reported:
+            self._usage.output_tokens = estimate_tokens(self._said)
+
+    def _renamed(self, event: ServerEvent, chunk: Document) -> bytes:
+        told = chunk.fields.get("model")
+        if told is None or bytes(told) == self._name:
+            return event.raw
+        return with_data(event, chunk.replaced({"model": self._name}))
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return raw.isascii() or bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _size(raw: msgspec.Raw) -> int:
+    size = len(raw)
+    return 0 if size <= 4 and bytes(raw) in _EMPTY else size
+
+
+def _told_error(data: bytes) -> UpstreamError:
+    try:
+        told = Document.parse(data).fields.get("error", data)
+    except MalformedDocument:
+        told = data
+    return failure_in_body(told)
+
+
+def _read_chunk(data: bytes) -> Document:
+    try:
+        return Document.parse(data)
+    except MalformedDocument as error:
+        raise UpstreamProtocolError(
+            f"the upstream's stream has an event that could not be read: {error}"
+        ) from None

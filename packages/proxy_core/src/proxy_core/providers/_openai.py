@@ -1,0 +1,181 @@
+"""A provider that speaks OpenAI's dialects: most of them do, and differ by their row alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+from proxy_core._failures import failure_from_answer
+from proxy_core._http import HttpRequest, HttpResponse, HttpSender
+from proxy_core._secret import Secret
+from proxy_core._types import Call, Headers, Reply, Timeouts
+from proxy_core.dialects import DIALECTS
+from proxy_core.errors import UpstreamError, UpstreamModelMissing, UpstreamProtocolError
+from proxy_core.providers._rows import ProviderRow
+
+__all__ = ["OpenAIProvider"]
+
+_MAX_COMPLAINT: Final = 64 * 1024
+"""Bytes of an error's body that we read."""
+_AFTER_DONE: Final = 0.25
+"""Seconds that we wait after ``[DONE]`` for the body's end, so that the connection can be kept."""
+
+
+class OpenAIProvider:
+    """One upstream account. ``name`` is the operator's; it owns its HTTP client."""
+
+    def __init__(
+        self,
+        name: str,
+        row: ProviderRow,
+        http: HttpSender,
+        *,
+        base_url: str,
+        api_key: Secret | None,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self._row = row
+        self._http = http
+        self._headers = _headers(row, api_key, headers)
+        base = base_url.rstrip("/")
+        self._urls = {dialect: base + DIALECTS[dialect].path for dialect in row.dialects}
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        return self._row.dialects
+
+    @property
+    def held_bytes(self) -> int:
+        return self._http.held_bytes
+
+    @asynccontextmanager
+    async def send(
+        self, call: Call, *, model: str, timeouts: Timeouts = Timeouts()
+    ) -> AsyncIterator[Reply]:
+        """Ask ``model``. Raises UpstreamError with the deployment, also while the body is read."""
+        deployment = f"{self.name}/{model}"
+        with _named(deployment):
+            async with self._http.send(self._request(call, model), timeouts=timeouts) as response:
+                if response.status != 200:
+                    complaint = await _beginning(response)
+                    raise failure_from_answer(response.status, response.headers, complaint)
+                reply = _reply(call, response, deployment)
+                async with aclosing(reply.body):
+                    yield reply
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def _request(self, call: Call, model: str) -> HttpRequest:
+        url = self._urls.get(call.dialect)
+        if url is None:
+            raise UpstreamModelMissing(f"the provider {self.name!r} does not speak {call.dialect}")
+        body = DIALECTS[call.dialect].request(call, model, ask_usage=self._row.asks_usage)
+        return HttpRequest("POST", url, self._headers, body)
+
+
+@contextmanager
+def _named(deployment: str) -> Iterator[None]:
+    """Say in an error whose it is, also to those who catch it while they read the body."""
+    try:
+        yield
+    except UpstreamError as failure:
+        failure.deployment = failure.deployment or deployment
+        raise
+
+
+async def _beginning(response: HttpResponse) -> bytes:
+    """The first bytes of an error's body; its status is worth more than the rest, or its end."""
+    begun = b""
+    with suppress(UpstreamError):
+        async for part in response.body:
+            begun += part
+            if len(begun) >= _MAX_COMPLAINT:
+                break
+    return begun[:_MAX_COMPLAINT]
+
+
+def _headers(row: ProviderRow, api_key: Secret | None, extra: Mapping[str, str]) -> Headers:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"accept", b"application/json, text/event-stream"),
+        # What is compressed can't be tapped, and a small body could unpack into a large one.
+        (b"accept-encoding", b"identity"),
+        (b"user-agent", b"llm-proxy"),
+    ]
+    if api_key:
+        value = api_key.reveal()
+        bearer = f"Bearer {value}" if row.auth_header == "authorization" else value
+        headers.append((row.auth_header.encode(), bearer.encode()))
+    own = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in extra.items()}
+    return [(name, value) for name, value in headers if name not in own] + list(own.items())
+
+
+def _reply(call: Call, response: HttpResponse, deployment: str) -> Reply:
+    kind = response.header(b"content-type").partition(b";")[0].strip().lower()
+    if response.header(b"content-encoding").lower() not in (b"", b"identity"):
+        raise UpstreamProtocolError(
+            "the upstream compressed its answer although it was asked not to"
+        )
+    reply = Reply(body=response.body, stream=call.stream and kind == b"text/event-stream")
+    if reply.stream:
+        reply.body = _streamed(call, response, reply, deployment)
+    elif kind in (b"application/json", b""):
+        reply.body = _whole(call, response, reply, deployment)
+    else:
+        wanted = "text/event-stream" if call.stream else "application/json"
+        raise UpstreamProtocolError(
+            f"the upstream answered {kind.decode('latin-1')!r} where {wanted} was asked for"
+        )
+    return reply
+
+
+async def _whole(
+    call: Call, response: HttpResponse, reply: Reply, deployment: str
+) -> AsyncGenerator[bytes, None]:
+    with _named(deployment):
+        answer = DIALECTS[call.dialect].whole(call, await response.read(), reply.usage)
+        if call.stream:
+            raise UpstreamProtocolError(
+                "the upstream answered a whole body where a stream was asked for"
+            )
+        reply.content_at = time.monotonic()
+        yield answer
+
+
+async def _streamed(
+    call: Call, response: HttpResponse, reply: Reply, deployment: str
+) -> AsyncGenerator[bytes, None]:
+    tap = DIALECTS[call.dialect].tap(call, reply.usage)
+    with _named(deployment):
+        async for data in response.body:
+            passed = tap.feed(data)
+            if tap.has_content and reply.content_at is None:
+                reply.content_at = time.monotonic()
+            if passed:
+                yield passed
+            if tap.failure is not None:
+                raise tap.failure
+            if tap.done:
+                await _drain(response)
+                return
+        owed = tap.end()
+        if tap.has_content and reply.content_at is None:
+            reply.content_at = time.monotonic()
+        if owed:
+            yield owed
+        if tap.failure is not None:
+            raise tap.failure
+
+
+async def _drain(response: HttpResponse) -> None:
+    try:
+        async with asyncio.timeout(_AFTER_DONE):
+            async for _ in response.body:
+                pass
+    except (TimeoutError, UpstreamError):
+        return

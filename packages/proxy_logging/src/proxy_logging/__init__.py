@@ -1,0 +1,53 @@
+"""Structured logs, Prometheus metrics and OpenTelemetry spans for a proxy, each of them optional.
+
+What happens is said once, as a frozen event (`RequestFinished`, `AttemptFailed`, …), and handed to
+an observer: `LogObserver` writes a line, `Metrics` counts, `fan_out` hands on to several. The
+logger works as it stands, hides secrets and never breaks a request; tracing is a null object until
+the extra ``otel`` is there. The doubles for tests are in `proxy_logging.testing`.
+
+    from proxy_logging import LogObserver, Metrics, StructuredLogger, fan_out
+    logger = StructuredLogger("proxy-service")
+    observe = fan_out(LogObserver(logger), Metrics())
+    logger.info("started", port=4000)
+"""
+
+from __future__ import annotations
+
+from proxy_logging._configure import configure_logging
+from proxy_logging._events import (
+    AttemptFailed,
+    BreakerChanged,
+    Event,
+    Observer,
+    RequestFinished,
+    RequestStarted,
+)
+from proxy_logging._logger import StructuredLogger
+from proxy_logging._metrics import Metrics, NoMetrics
+from proxy_logging._observers import LogObserver, fan_out
+from proxy_logging._otel_config import OpenTelemetryConfig
+from proxy_logging._request import bound_request
+from proxy_logging._tracing import NoTracer, Span, SpanAttributes, Tracer, create_tracer
+from proxy_logging._version import __version__ as __version__
+
+__all__ = [
+    "AttemptFailed",
+    "BreakerChanged",
+    "Event",
+    "LogObserver",
+    "Metrics",
+    "NoMetrics",
+    "NoTracer",
+    "Observer",
+    "OpenTelemetryConfig",
+    "RequestFinished",
+    "RequestStarted",
+    "Span",
+    "SpanAttributes",
+    "StructuredLogger",
+    "Tracer",
+    "bound_request",
+    "configure_logging",
+    "create_tracer",
+    "fan_out",
+]

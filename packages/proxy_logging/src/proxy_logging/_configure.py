@@ -1,0 +1,97 @@
+"""The one call with which a process says how its log shall look."""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+
+from proxy_logging._output import FORMATS, LEVELS, Format, Level, Output, Stream
+
+__all__ = ["configure_logging", "use"]
+
+_UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+# They write a line for each request of ours when they are let.
+_TALKATIVE = ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "asyncio")
+
+
+def configure_logging(
+    format: Format = "auto", level: Level = "info", stream: Stream | None = None
+) -> None:
+    """Set the form of every log line of this process, the standard library's included.
+
+    Loggers that exist already follow. The root logger's plain stream handlers are replaced by ours,
+    and uvicorn's loggers lose theirs: pass ``log_config=None`` to uvicorn so that it doesn't set
+    them again. HTTP client libraries speak from ``warning`` up, except at level ``debug``.
+
+    Args:
+        format: ``json``, ``console``, or ``auto``: console on a terminal, else JSON.
+        level: lines below it are dropped at the price of a call.
+        stream: where the lines go; standard error when None, because standard output belongs to
+            what a command was asked to print, and systemd's journal takes both.
+
+    Raises:
+        ValueError: for an unknown format or level.
+    """
+    _check("format", format, FORMATS)
+    _check("level", level, LEVELS)
+    output = Output(format, level, stream)
+    use(output)
+    _route_stdlib(output)
+
+
+def use(output: Output) -> None:
+    """Make structlog, and with it every StructuredLogger, write to this output."""
+    structlog.configure(
+        processors=output.processors,
+        context_class=dict,
+        wrapper_class=output.wrapper_class,
+        logger_factory=output,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+
+
+class StdlibHandler(logging.Handler):
+    """Writes the standard library's records through the same processors."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(output.level.upper())
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            event = record.getMessage()
+        except Exception:  # noqa: BLE001 - the wrong number of arguments for the message
+            event = str(record.msg)
+        service = record.name.partition(".")[0]
+        fields: dict[str, object] = {"service": service, "logger": record.name}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        getattr(self._output, _method(record.levelno))(event, {}, fields)
+
+
+def _method(levelno: int) -> Level:
+    """The nearest level at or below a number (uvicorn's own TRACE is below debug)."""
+    return LEVELS[min(max(levelno // 10 - 1, 0), len(LEVELS) - 1)]
+
+
+def _route_stdlib(output: Output) -> None:
+    root = logging.getLogger()
+    for handler in tuple(root.handlers):
+        if isinstance(handler, StdlibHandler) or type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
+    root.addHandler(StdlibHandler(output))
+    root.setLevel(output.level.upper())
+    for name in _UVICORN:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    quiet = logging.NOTSET if output.level == "debug" else logging.WARNING
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(quiet)

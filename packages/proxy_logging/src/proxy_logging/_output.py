@@ -1,0 +1,249 @@
+"""From an event's fields to one line on a stream: the two forms, and where the lines go."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from proxy_logging._redact import Plain, looks_safe, names_look_safe, plain_fields
+from proxy_logging._request import REQUEST_FIELDS
+
+__all__ = ["FORMATS", "Format", "LEVELS", "Level", "Output", "Stream", "unconfigured"]
+
+Format = Literal["auto", "json", "console"]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+FORMATS: tuple[Format, ...] = ("auto", "json", "console")
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
+_COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 31}
+_OWN_NAMES = frozenset({"timestamp", "level", "event"})
+
+# What JSON leaves unescaped but a terminal or a log reader may take for the end of a line, or for
+# a command: DEL and C1, the Unicode line ends, and marks that turn the reading direction.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+class Stream(Protocol):
+    """What lines are written to: a text file, ``sys.stderr``, ``io.StringIO``."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+class Timestamps:
+    """The time of now as RFC 3339 in UTC with milliseconds; the second's text is made once."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._second = (-1, "")
+
+    def __call__(self) -> str:
+        second, rest = divmod(int(self._clock() * 1000), 1000)
+        known, text = self._second
+        if second != known:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = (second, text)
+        return text + _MILLISECONDS[rest]
+
+
+class Complete:
+    """Puts the line's own four fields first, then the request's, then what is bound and given.
+
+    A field of somebody's that is called like one of the line's own stays, as ``level_``.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._timestamp = Timestamps(clock)
+
+    def __call__(
+        self, method: str, event: object, bound: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        fields = {
+            "timestamp": self._timestamp(),
+            "level": method,
+            "service": "",
+            "event": event,
+            **REQUEST_FIELDS.get(),
+            **bound,
+            **given,
+        }
+        if fields["event"] is event and fields["level"] is method and "timestamp" not in given:
+            return fields
+        theirs = {**REQUEST_FIELDS.get(), **bound, **given}
+        return self(method, event, {_renamed(name): theirs[name] for name in theirs}, {})
+
+    def processor(self, _logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+        """The same for loggers of structlog's own."""
+        return self(method, fields.pop("event", ""), {}, fields)
+
+
+def _renamed(name: str) -> str:
+    return f"{name}_" if name in _OWN_NAMES else name
+
+
+def exception_text(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+    """A processor: ``exc_info`` becomes ``exception``, the traceback's text."""
+    given = fields.get("exc_info")
+    try:
+        return structlog.processors.format_exc_info(logger, method, fields)
+    except Exception:  # noqa: BLE001 - not what the standard library means by exc_info
+        return {**fields, "exc_info": given}
+
+
+class JsonLine:
+    """The last processor: one line of JSON, always, without secrets.
+
+    Most lines hold only plain values and nothing that looks like a secret: they are encoded as they
+    are. Any doubt sends the line through the walk that cleans each value.
+    """
+
+    def __init__(self) -> None:
+        self._encode = msgspec.json.Encoder().encode
+
+    def __call__(self, _logger: WrappedLogger, _method: str, fields: EventDict) -> str:
+        values = fields.values()
+        if (
+            not _SCALARS.issuperset(map(type, values))
+            or not names_look_safe(tuple(fields))
+            or not looks_safe("\n".join([value for value in values if type(value) is str]))
+        ):
+            return self._line(plain_fields(fields))
+        try:
+            return self._line(fields)
+        except (OverflowError, ValueError):  # an integer past 64 bits, a lone surrogate
+            return self._line(plain_fields(fields))
+
+    def _line(self, fields: Mapping[str, Any]) -> str:
+        line = self._encode(fields).decode()
+        if line.isascii() and "\x7f" not in line:
+            return line
+        return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
+class ConsoleLine:
+    """The last processor of the console form: for people, one line, and tracebacks set in below."""
+
+    def __init__(self, *, colours: bool) -> None:
+        self._colours = colours
+
+    def __call__(self, _logger: WrappedLogger, method: str, fields: EventDict) -> str:
+        rest = plain_fields(fields)
+        trace = rest.pop("exception", None)
+        time_of_day = str(rest.pop("timestamp"))[11:-1]
+        rest.pop("level")
+        service, event = (_one_line(str(rest.pop(name))) for name in ("service", "event"))
+        pairs = [f"{_one_line(name)}={_shown(value)}" for name, value in rest.items()]
+        level = self._paint(f"{method:<8}", _COLOURS.get(method, 0))
+        line = " ".join([time_of_day, level, service, self._paint(event, 1), *pairs])
+        if trace is None:
+            return line
+        return "\n    ".join([line, *map(_one_line, str(trace).splitlines())])
+
+    def _paint(self, text: str, code: int) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
+
+
+def _one_line(text: str) -> str:
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _shown(value: Plain) -> str:
+    if isinstance(value, str) and value and not re.search(r"[\s=\"']", value):
+        return _one_line(value)
+    return _one_line(repr(value))
+
+
+class _Lines:
+    """What structlog calls a wrapped logger: a method per level, each writes one line.
+
+    A stream that can't be written to costs the line and nothing else: the requests go on.
+    """
+
+    def __init__(self, stream: Stream | None) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def info(self, line: str) -> None:
+        stream = sys.stderr if self._stream is None else self._stream
+        try:
+            with self._lock:
+                stream.write(line + "\n")
+                stream.flush()
+        except UnicodeEncodeError:
+            self.info(line.encode("ascii", "backslashreplace").decode())
+        except (AttributeError, OSError, ValueError):  # None, a full disk, closed
+            return
+
+    debug = warning = error = critical = info
+
+
+class Output:
+    """A form, a level and a stream: a method per level writes a line, a disabled one does nothing.
+
+    Immutable. structlog's configuration holds it as its logger factory, which is how every logger
+    finds it, and structlog's own loggers go through the same processors.
+
+    ``stream=None`` is ``sys.stderr`` as it is at the time of each line. ``format="auto"`` is the
+    console form when the stream is a terminal, else JSON.
+    """
+
+    def __init__(
+        self,
+        format: Format = "auto",
+        level: Level = "info",
+        stream: Stream | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        terminal = bool(getattr(stream or sys.stderr, "isatty", bool)())
+        last: Callable[[WrappedLogger, str, EventDict], str] = JsonLine()
+        if format == "console" or (format == "auto" and terminal):
+            last = ConsoleLine(colours=terminal and "NO_COLOR" not in os.environ)
+        self.level = level
+        self._complete = Complete(clock)
+        self._last = last
+        self._lines = _Lines(stream)
+        self.processors: list[structlog.typing.Processor] = [
+            self._complete.processor,
+            exception_text,
+            last,
+        ]
+        self.wrapper_class = structlog.make_filtering_bound_logger(level)
+        enabled = LEVELS[LEVELS.index(level) :]
+        self.debug, self.info, self.warning, self.error, self.critical = (
+            functools.partial(self._write, name) if name in enabled else _nothing for name in LEVELS
+        )
+
+    def __call__(self, *_: Any) -> _Lines:
+        return self._lines
+
+    def _write(
+        self, level: Level, event: object, bound: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> None:
+        fields = self._complete(level, event, bound, given)
+        if "exc_info" in fields:
+            fields = dict(exception_text(None, level, fields))
+        self._lines.info(self._last(None, level, fields))
+
+
+def _nothing(event: object, bound: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """What a disabled level costs."""
+
+
+@functools.cache
+def unconfigured() -> Output:
+    """The output of a process that has configured nothing."""
+    return Output()

@@ -1,0 +1,199 @@
+"""Metrics: what is counted, under which labels, and how it is rendered."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from proxy_logging import (
+    AttemptFailed,
+    BreakerChanged,
+    Event,
+    Metrics,
+    NoMetrics,
+    Observer,
+    RequestFinished,
+    RequestStarted,
+)
+
+
+def finished(**fields: Any) -> RequestFinished:
+    given: dict[str, Any] = {
+        "request_id": "req",
+        "surface": "chat",
+        "status": 200,
+        "outcome": "ok",
+        "duration": 0.3,
+        "route": "gpt",
+        "provider": "openai",
+    }
+    return RequestFinished(**{**given, **fields})
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"llm_proxy_{name}", labels)
+
+
+def test_a_finished_request_is_counted_everywhere() -> None:
+    """One event moves the counter, the three histograms and the tokens, and nothing twice."""
+    metrics = Metrics()
+    metrics(RequestStarted(request_id="req", surface="chat"))
+    metrics(
+        finished(
+            first_token=0.2, overhead=0.0001, input_tokens=10, output_tokens=5, cached_tokens=4
+        )
+    )
+    labels = {"surface": "chat", "route": "gpt", "provider": "openai"}
+    assert value(metrics, "requests_total", **labels, status="200", outcome="ok") == 1
+    duration = {"surface": "chat", "route": "gpt"}
+    assert value(metrics, "request_duration_seconds_count", **duration) == 1
+    assert value(metrics, "request_duration_seconds_sum", **duration) == 0.3
+    assert value(metrics, "request_duration_seconds_bucket", **duration, le="0.25") == 0
+    assert value(metrics, "request_duration_seconds_bucket", **duration, le="0.5") == 1
+    assert value(metrics, "request_duration_seconds_bucket", **duration, le="+Inf") == 1
+    route = {"route": "gpt", "provider": "openai"}
+    assert value(metrics, "time_to_first_token_seconds_sum", **route) == 0.2
+    assert value(metrics, "time_to_first_token_seconds_bucket", **route, le="0.2") == 1
+    assert value(metrics, "overhead_seconds_sum") == 0.0001
+    assert value(metrics, "tokens_total", **route, direction="input") == 10
+    assert value(metrics, "tokens_total", **route, direction="output") == 5
+    assert value(metrics, "tokens_total", **route, direction="cached") == 4
+
+
+def test_what_an_event_does_not_know_is_not_observed() -> None:
+    """A request that never had a first token isn't one of zero seconds."""
+    metrics = Metrics()
+    metrics(finished())
+    route = {"route": "gpt", "provider": "openai"}
+    assert value(metrics, "time_to_first_token_seconds_count", **route) == 0
+    assert value(metrics, "overhead_seconds_count") == 0
+    assert value(metrics, "tokens_total", **route, direction="input") == 0
+
+
+def test_in_flight_is_what_started_and_did_not_finish() -> None:
+    """The gauge goes up and down with the requests of a surface."""
+    metrics = Metrics()
+    for _ in range(3):
+        metrics(RequestStarted(request_id="req", surface="chat"))
+    metrics(finished())
+    assert value(metrics, "in_flight_requests", surface="chat") == 2
+
+
+def test_attempts_and_breakers() -> None:
+    """Failures are counted by deployment and reason, a breaker shows its state and its changes."""
+    metrics = Metrics()
+    metrics(
+        AttemptFailed(
+            request_id="r", route="gpt", deployment="openai/x", provider="openai", reason="timeout"
+        )
+    )
+    metrics(BreakerChanged(breaker="openai/x", before="closed", after="open", reason="r"))
+    failures = {"deployment": "openai/x", "reason": "timeout"}
+    assert value(metrics, "attempt_failures_total", **failures) == 1
+    assert value(metrics, "breaker_state", breaker="openai/x") == 2
+    metrics(BreakerChanged(breaker="openai/x", before="open", after="half_open", reason="r"))
+    assert value(metrics, "breaker_state", breaker="openai/x") == 1
+    metrics(BreakerChanged(breaker="openai/x", before="half_open", after="closed", reason="r"))
+    assert value(metrics, "breaker_state", breaker="openai/x") == 0
+    change = {"breaker": "openai/x", "before": "closed", "after": "open"}
+    assert value(metrics, "breaker_transitions_total", **change) == 1
+
+
+def test_the_clients_text_is_no_label() -> None:
+    """Neither the model's name nor the request's id, key or error is anywhere in the output."""
+    metrics = Metrics()
+    metrics(finished(model="CLIENT", request_id="CLIENT", key="CLIENT", error="CLIENT"))
+    assert b"CLIENT" not in metrics.render()[0]
+
+
+def test_series_are_bounded() -> None:
+    """A label that turns out to be free text ends in `other`, and no event is lost."""
+    metrics = Metrics(max_series=10)
+    for number in range(100):
+        metrics(finished(route=f"route-{number}", input_tokens=1))
+    families = {family.name: family for family in parse_text(metrics.render()[0].decode())}
+    requests = [s for s in families["llm_proxy_requests"].samples if s.name.endswith("_total")]
+    assert len(requests) == 11
+    assert sum(sample.value for sample in requests) == 100
+    assert any(sample.labels["route"] == "other" for sample in requests)
+    tokens = [s for s in families["llm_proxy_tokens"].samples if s.name.endswith("_total")]
+    assert sum(sample.value for sample in tokens) == 100
+
+
+def test_renders_prometheus_text_and_openmetrics() -> None:
+    """Both forms parse, say their content type and agree; OpenMetrics only when asked for."""
+    metrics = Metrics(version="1.2.3")
+    metrics(finished())
+    text, kind = metrics.render()
+    assert kind.startswith("text/plain; version=0.0.4")
+    open_text, open_kind = metrics.render("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+    assert open_kind.startswith("application/openmetrics-text; version=1.0.0")
+    assert open_text.endswith(b"# EOF\n")
+    plain = {family.name for family in parse_text(text.decode())}
+    parse_open: Any = openmetrics.text_string_to_metric_families
+    opened = {family.name for family in parse_open(open_text.decode())}
+    assert {"llm_proxy_requests", "llm_proxy_tokens"} <= plain & opened
+    assert b'llm_proxy_build_info{version="1.2.3"} 1.0' in text
+    assert all(family.documentation for family in parse_text(text.decode()))
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "*/*", "text/html", "application/openmetrics-text;version=x"]
+)
+def test_any_accept_header_gets_an_answer(accept: str) -> None:
+    """A scraper's odd header is answered with a form that it can read."""
+    body, kind = Metrics().render(accept)
+    assert b"llm_proxy_build_info" in body
+    assert kind.startswith(("text/plain", "application/openmetrics-text"))
+
+
+def test_registries_are_separate() -> None:
+    """Two Metrics in a process don't share a number; a given registry is used."""
+    one, two = Metrics(), Metrics()
+    one(RequestStarted(request_id="r", surface="chat"))
+    assert value(two, "in_flight_requests", surface="chat") is None
+    mine = CollectorRegistry()
+    Metrics(mine)(RequestStarted(request_id="r", surface="chat"))
+    assert mine.get_sample_value("llm_proxy_in_flight_requests", {"surface": "chat"}) == 1
+    assert mine.get_sample_value("process_open_fds") is None
+    assert one.registry.get_sample_value("process_open_fds") is not None
+
+
+def test_threads_lose_no_count() -> None:
+    """Observations from several threads, with scrapes between, add up."""
+    metrics = Metrics()
+
+    def observe() -> None:
+        for _ in range(2_000):
+            metrics(finished(input_tokens=1))
+
+    threads = [threading.Thread(target=observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        metrics.render()
+    for thread in threads:
+        thread.join()
+    route = {"route": "gpt", "provider": "openai"}
+    assert value(metrics, "tokens_total", **route, direction="input") == 8_000
+
+
+def test_no_metrics_has_the_same_surface() -> None:
+    """The null object observes and renders nothing."""
+    observer: Observer = NoMetrics()
+    observer(finished())
+    assert NoMetrics().render("*/*") == (b"", "text/plain; version=0.0.4; charset=utf-8")
+
+
+def test_unknown_events_are_ignored() -> None:
+    """An event of a later version, or of a plugin, is not an error."""
+
+    class Later(Event, frozen=True, kw_only=True, gc=False):
+        x: int
+
+    Metrics()(Later(x=1))

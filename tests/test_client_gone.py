@@ -1,0 +1,402 @@
+"""A client that leaves is noticed at once: its upstream is let go, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import json
+import logging
+import queue
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from proxy_api import GatewayApp, create_app
+from proxy_api._protocol import GatewayProtocol
+from proxy_api.testing import settings_for
+from proxy_core import HttpClient, PoolLimits
+from proxy_logging import RequestFinished, RequestStarted
+from proxy_logging.testing import RecordingObserver, captured
+
+LIMIT = 0.1
+"""Seconds from the client's close to the upstream's."""
+ROUNDS = 9
+LOOPS = [name for name in ("asyncio", "uvloop") if importlib.util.find_spec(name)]
+
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
+WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n'
+WHOLE = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
+JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+ANSWERS = {
+    "silent": b"",
+    "role": STREAM + ROLE,
+    "word": STREAM + ROLE + WORD,
+    "half": JSON % len(WHOLE) + WHOLE[:20],
+    "whole": JSON % len(WHOLE) + WHOLE,
+}
+
+
+class Upstream:
+    """Answers what a request's ``act`` names, and notes when the other end closes before its time."""
+
+    def __init__(self) -> None:
+        self.arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.closed: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self.sent = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        act = "whole"
+        while act == "whole":
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            assert length is not None
+            act = json.loads(await reader.readexactly(int(length[1])))["act"]
+            self.arrived.put(act)
+            writer.write(ANSWERS.get(act, STREAM + ROLE + WORD))
+        try:
+            while act == "flood":
+                writer.write(WORD * 1000)
+                self.sent += len(WORD) * 1000
+                await writer.drain()
+            await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            self.closed.put(time.monotonic())
+
+
+class Server:
+    """A gateway under uvicorn in a thread; what its loop complains of is kept."""
+
+    def __init__(self, app: GatewayApp, **options: Any) -> None:
+        self.app = app
+        self.complaints: list[dict[str, Any]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._asgi,
+                interface="asgi3",
+                port=0,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                **options,
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    async def _asgi(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.set_exception_handler(lambda _, context: self.complaints.append(context))
+        await self.app(scope, receive, send)
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        until(lambda: self._server.started)
+        self._own = self.tasks()
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    @property
+    def tasks_left(self) -> int:
+        return self.tasks() - self._own
+
+    def tasks(self) -> int:
+        """How many tasks its loop has, after it turned a few times."""
+        assert self._loop is not None
+
+        async def count() -> int:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return len(asyncio.all_tasks())
+
+        return asyncio.run_coroutine_threadsafe(count(), self._loop).result(5)
+
+
+class House:
+    """An upstream, a gateway in front of it, and all that can be seen of them."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        server: Server,
+        observer: RecordingObserver,
+        clients: list[HttpClient],
+    ):
+        self.upstream = upstream
+        self.server = server
+        self.observer = observer
+        self.clients = clients
+
+    @property
+    def answers_open(self) -> int:
+        return sum(client.open_responses for client in self.clients)
+
+    def connect(self) -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self.server.port), timeout=5)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def check_one_gone(self) -> None:
+        """One request began and ended as gone, and nothing of it is left."""
+        until(lambda: bool(self.observer.of(RequestFinished)))
+        assert self.server.tasks_left == 0
+        finished = [event.outcome for event in self.observer.of(RequestFinished)]
+        assert (len(self.observer.of(RequestStarted)), finished) == (1, ["gone"])
+        self.observer.events.clear()
+        self.check_empty()
+
+    def check_empty(self) -> None:
+        gateway = self.server.app.gateway
+        metrics = gateway.metrics.render()[0].decode()
+        in_flight = re.findall(r"^llm_proxy_in_flight_requests\S* (\S+)$", metrics, re.MULTILINE)
+        assert in_flight == ["0.0"]
+        assert gateway.snapshot.limiter.reservations_open == 0
+        assert [breaker.permits_out for breaker in gateway.runtime.breakers.values()] == [0]
+        assert self.answers_open == 0
+        assert self.upstream.arrived.empty()
+        assert self.upstream.closed.empty()
+
+
+@pytest.fixture
+def house(
+    upstream: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Callable[..., Any]]:
+    """Builds a House as a context manager; at the end nobody may have complained of anything."""
+    servers: list[Server] = []
+
+    @contextmanager
+    def build(
+        limits: PoolLimits = PoolLimits(), change: Callable[[GatewayApp], None] = id, **options: Any
+    ):
+        clients: list[HttpClient] = []
+
+        def client(**given: Any) -> HttpClient:
+            clients.append(HttpClient(limits, **given))
+            return clients[-1]
+
+        monkeypatch.setattr("proxy_api._compose.HttpClient", client)
+        behind, observer = Upstream(), RecordingObserver()
+        app = create_app(settings=settings_for(upstream(behind).url), observers=[observer])
+        change(app)
+        with Server(app, **{"http": GatewayProtocol, "loop": "asyncio", **options}) as server:
+            servers.append(server)
+            yield House(behind, server, observer, clients)
+
+    with captured() as lines, caplog.at_level(logging.WARNING):
+        yield build
+        gc.collect()
+    assert [line for line in lines if line["level"] not in ("debug", "info")] == []
+    assert [record.getMessage() for record in caplog.records] == []
+    assert [server.complaints for server in servers] == [[]] * len(servers)
+
+
+def until(happened: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def request(act: str, *, stream: bool = True, padding: int = 0) -> bytes:
+    body = json.dumps(
+        {"model": "chat", "stream": stream, "messages": [], "act": act, "padding": "x" * padding}
+    ).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def close(client: socket.socket) -> None:
+    client.close()
+
+
+def reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def half_close(client: socket.socket) -> None:
+    client.shutdown(socket.SHUT_WR)
+
+
+def before_head(house: House, client: socket.socket, turn: int) -> None:
+    client.sendall(request("silent"))
+    assert house.upstream.arrived.get(timeout=5) == "silent"
+
+
+def before_content(house: House, client: socket.socket, turn: int) -> None:
+    client.sendall(request("role"))
+    assert house.upstream.arrived.get(timeout=5) == "role"
+    until(lambda: house.answers_open == 1)
+
+
+def mid_stream(house: House, client: socket.socket, turn: int) -> None:
+    client.sendall(request("word"))
+    assert house.upstream.arrived.get(timeout=5) == "word"
+    got = b""
+    while b"word" not in got:
+        got += client.recv(4096)
+
+
+def whole_pending(house: House, client: socket.socket, turn: int) -> None:
+    act = ("silent", "half")[turn % 2]
+    client.sendall(request(act, stream=False))
+    assert house.upstream.arrived.get(timeout=5) == act
+    until(lambda: house.answers_open == turn % 2)
+
+
+def large_body(house: House, client: socket.socket, turn: int) -> None:
+    client.sendall(request("silent", padding=200_000))
+    assert house.upstream.arrived.get(timeout=5) == "silent"
+
+
+def pipelined(house: House, client: socket.socket, turn: int) -> None:
+    # What is queued may be small, or so large that the server stops reading, or come late, or be many.
+    second = (request("whole"), request("whole", padding=200_000), request("whole") * 40)[turn % 3]
+    at_once, later = (second, b"") if turn % 2 else (b"", second)
+    client.sendall(request("silent") + at_once)
+    assert house.upstream.arrived.get(timeout=5) == "silent"
+    client.sendall(later)
+
+
+PHASES = (before_head, before_content, mid_stream, whole_pending, large_body, pipelined)
+
+
+def run(house: House, phases: Any, leave: Callable[[socket.socket], None], rounds: int) -> None:
+    """Play each phase so often; every close must reach the upstream in time and leave nothing behind."""
+    took: dict[str, list[float]] = {}
+    for turn in range(rounds):
+        for phase in phases:
+            with house.connect() as client:
+                phase(house, client, turn)
+                left_at = time.monotonic()
+                leave(client)
+                took.setdefault(phase.__name__, []).append(
+                    house.upstream.closed.get(timeout=5) - left_at
+                )
+                house.check_one_gone()
+    for name, times in took.items():
+        print(f"{name:16} {leave.__name__:10} n {len(times):2} max {max(times) * 1e3:6.2f} ms")
+    late = {name: max(times) for name, times in took.items() if max(times) > LIMIT}
+    assert late == {}
+
+
+@pytest.mark.parametrize("leave", [close, reset])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_upstream_is_closed_within_100_ms(
+    house: Callable[..., Any], loop: str, leave: Callable[[socket.socket], None]
+) -> None:
+    """In every phase of a request, a client's close reaches the upstream in time, 54 times of 54."""
+    with house(loop=loop) as built:
+        run(built, PHASES, leave, ROUNDS)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_half_close_counts_as_gone(house: Callable[..., Any], loop: str) -> None:
+    """A client that only ends its own side is let go as one that closed."""
+    with house(loop=loop) as built:
+        run(built, PHASES, half_close, 3)
+
+
+@pytest.mark.parametrize("leave", [close, reset, half_close])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_does_not_read_and_leaves_is_noticed(
+    house: Callable[..., Any], loop: str, leave: Callable[[socket.socket], None]
+) -> None:
+    """A stream that is stuck, since its client reads nothing, ends with its client."""
+
+    def stuck(built: House, client: socket.socket, turn: int) -> None:
+        client.sendall(request("flood"))
+        assert built.upstream.arrived.get(timeout=5) == "flood"
+        sent = -1
+        while built.upstream.sent != sent:
+            sent = built.upstream.sent
+            time.sleep(0.1)
+
+    with house(loop=loop) as built:
+        run(built, [stuck], leave, 1)
+
+
+@pytest.mark.parametrize("leave", [close, reset, half_close])
+@pytest.mark.parametrize("protocol", ["h11", "httptools"])
+def test_other_servers_notice_too(
+    house: Callable[..., Any], protocol: str, leave: Callable[[socket.socket], None]
+) -> None:
+    """Under a server that offers no signal, a watcher on ``receive()`` lets the upstream go in time."""
+    with house(http=protocol) as built:
+        run(built, PHASES[:-1], leave, 3)
+
+
+class PlainMiddleware:
+    """Does nothing, but takes the app's short way away."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("protocol", [GatewayProtocol, "h11"])
+def test_the_long_way_notices_too(house: Callable[..., Any], protocol: Any) -> None:
+    """With a middleware, where requests go through the router, a client's close is noticed as well."""
+    with house(change=lambda app: app.add_middleware(PlainMiddleware), http=protocol) as built:
+        run(built, PHASES[:-1], close, 2)
+
+
+@pytest.mark.parametrize("leave", [close, reset, half_close])
+def test_who_waits_for_a_connection_leaves_the_queue(
+    house: Callable[..., Any], leave: Callable[[socket.socket], None]
+) -> None:
+    """A request that waits for the pool goes with its client, and never arrives upstream."""
+    with house(PoolLimits(connections=1)) as built, built.connect() as first:
+        first.sendall(request("word"))
+        assert built.upstream.arrived.get(timeout=5) == "word"
+        until(lambda: built.answers_open == 1)
+        for waiting in range(1, 21):
+            with built.connect() as client:
+                client.sendall(request("whole", stream=False))
+                until(lambda n=waiting: len(built.observer.of(RequestStarted)) == n + 1)
+                built.server.tasks()
+                leave(client)
+                until(lambda n=waiting: len(built.observer.of(RequestFinished)) == n, LIMIT)
+        assert {event.outcome for event in built.observer.of(RequestFinished)} == {"gone"}
+        first.close()
+        built.upstream.closed.get(timeout=5)
+        until(lambda: len(built.observer.of(RequestFinished)) == 21)
+        built.check_empty()
+        with built.connect() as client:
+            client.sendall(request("whole", stream=False))
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert built.upstream.arrived.get(timeout=5) == "whole"
+        assert built.upstream.arrived.empty()
+
+
+def test_a_client_that_stays_is_answered(house: Callable[..., Any]) -> None:
+    """Requests in a pipeline are answered in turn, as many and as large as they are; none counts as gone."""
+    many = 40
+    with house() as built, built.connect() as client:
+        client.sendall(request("whole", stream=False, padding=100_000) * many)
+        got = b""
+        while got.count(b"HTTP/1.1 200") < many or not got.endswith(b"}"):
+            got += client.recv(65536)
+        until(lambda: len(built.observer.of(RequestFinished)) == many)
+        assert {event.outcome for event in built.observer.of(RequestFinished)} == {"ok"}
