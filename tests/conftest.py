@@ -1,4 +1,4 @@
-"""Fixtures of the tests that cross packages: a real model, a gateway in front, a scripted upstream."""
+"""Fixtures of the tests that cross packages: a real model, a gateway, scripted upstreams."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _wait_for(url: str) -> None:
 
 @pytest.fixture
 def gateway() -> Iterator[Callable[..., str]]:
-    """Starts gateways: ``gateway(settings_or_upstream_url, **create_app options) -> base URL without /v1``."""
+    """``gateway(settings_or_upstream_url, **create_app options) -> base URL without /v1``."""
     with ExitStack() as stack:
 
         def start(settings: Settings | str, **options: Any) -> str:

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is an error that OpenAI's clients understand, and nothing is sent on."""
+"""Whatever is sent, the answer is an error that OpenAI's clients understand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -46,7 +47,9 @@ class House:
     ) -> Got:
         """One request on a connection of its own. An iterator is sent chunked."""
         with closing(http.client.HTTPConnection(self.netloc, timeout=30)) as connection:
-            connection.request(method, path, body, headers, encode_chunked=not isinstance(body, bytes))
+            connection.request(
+                method, path, body, headers, encode_chunked=not isinstance(body, bytes)
+            )
             got = connection.getresponse()
             return Got(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
 
@@ -133,6 +136,10 @@ NOT_JSON_OBJECTS = {
     "overlong UTF-8": b'{"model":"chat","messages":["\xc0\xaf"]}',
     "surrogate in UTF-8": b'{"model":"chat","messages":["\xed\xa0\x80"]}',
     "surrogate as a key": b'{"model":"chat","messages":[],"\\ud800":1}',
+    "lone surrogate": b'{"model":"chat","messages":["\\ud800"]}',
+    "lone low surrogate": b'{"model":"chat","messages":[],"x":{"y":"a\\udc00b"}}',
+    "surrogates in the wrong order": b'{"model":"chat","messages":["\\ude00\\ud83d"]}',
+    "surrogate in model": b'{"model":"\\ud800","messages":[]}',
     "NUL": b"\x00" + chat(),
     "100,000 arrays": b'{"model":"chat","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "100,000 arrays, open": b'{"model":"chat","messages":' + b"[" * 100_000,
@@ -152,10 +159,13 @@ def test_what_is_no_json_object_is_refused(house: House, path: str, body: bytes)
 
 
 WRONG_TYPES = [
-    *[("model", value) for value in ("5", "null", "true", '[" "]', "{}", '""', '"\\ud800"', '"\\udc00x"', "1e5")],
+    *[("model", value) for value in ("5", "null", "true", '[" "]', "{}", '""', "1e5")],
     *[("messages", value) for value in ("5", "null", "true", '"hello"', "{}")],
-    *[("stream", value) for value in ('"true"', "1", "0", "[]", "{}", '"\\ud800"')],
-    *[("max_tokens", value) for value in ('"9"', "1.5", "true", "[]", "{}", "9" * 5000, "1" + "0" * 400 + ".5")],
+    *[("stream", value) for value in ('"true"', "1", "0", "[]", "{}")],
+    *[
+        ("max_tokens", value)
+        for value in ('"9"', "1.5", "true", "[]", "{}", "9" * 5000, "1" + "0" * 400 + ".5")
+    ],
     *[("max_completion_tokens", value) for value in ('"9"', "1.5", "false", "[]", "{}")],
 ]
 
@@ -170,7 +180,9 @@ def test_a_wrong_type_names_its_field(house: House, field: str, value: str) -> N
     assert house.asked == before
 
 
-@pytest.mark.parametrize("value", ["5", '"x"', "[]", "true", '{"include_usage":true,"include_usage":false}'])
+@pytest.mark.parametrize(
+    "value", ["5", '"x"', "[]", "true", '{"include_usage":true,"include_usage":false}']
+)
 def test_wrong_stream_options_are_refused(house: House, value: str) -> None:
     """Where a stream is asked for, ``stream_options`` must be an object, and clear."""
     error = check_error(house.ask(chat(stream="true", stream_options=value)), 400)
@@ -225,14 +237,18 @@ def test_a_field_of_ours_that_comes_twice_is_refused(house: House, body: bytes) 
     assert house.asked == before
 
 
-def test_an_escaped_surrogate_elsewhere_is_the_clients_own(house: House) -> None:
-    """``\\ud800`` inside a message is legal JSON by its grammar and passes as it came."""
-    body = chat(messages='[{"role":"user","content":"\\ud800"}]')
-    assert house.ask(body).status == 200
-    assert house.upstream.asked[-1].body == body
-
-
-UNKNOWN = ["nobody", "../../x", "a/b", "chat ", "Chat", "é", "x" * 10_240, "chat\\u0000", "chat\\r\\nx: y", "*"]
+UNKNOWN = [
+    "nobody",
+    "../../x",
+    "a/b",
+    "chat ",
+    "Chat",
+    "é",
+    "x" * 10_240,
+    "chat\\u0000",
+    "chat\\r\\nx: y",
+    "*",
+]
 
 
 @pytest.mark.parametrize("name", UNKNOWN, ids=lambda name: name[:12])
@@ -295,14 +311,20 @@ def test_ten_megabytes_are_served(house: House) -> None:
 # --- The head. ---
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", None])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", None]
+)
 def test_another_content_type_is_refused(house: House, kind: str | None) -> None:
     """What isn't declared as JSON is 415: a web page can send other types without asking."""
-    error = check_error(house.ask(chat(), headers={} if kind is None else {"content-type": kind}), 415)
+    error = check_error(
+        house.ask(chat(), headers={} if kind is None else {"content-type": kind}), 415
+    )
     assert error["code"] == "unsupported_media_type"
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON", "application/json;"])
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "Application/JSON", "application/json;"]
+)
 def test_json_by_another_spelling_is_served(house: House, kind: str) -> None:
     """A charset or capitals change nothing."""
     assert house.ask(chat(), headers={"content-type": kind}).status == 200
@@ -323,17 +345,23 @@ def test_a_wrong_method_is_told(house: House, method: str, path: str) -> None:
     assert got.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", CHAT + "/", "/v1/chat/%0d%0ax", "/%c3%a9"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/", "/v1/nothing", CHAT + "/", "/v1/chat/%0d%0ax", "/%c3%a9"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unknown_route_is_told(house: House, method: str, path: str) -> None:
     """A route that isn't there is 404 in the same shape."""
     assert check_error(house.ask(path=path, method=method), 404)["code"] == "not_found"
 
 
-@pytest.mark.parametrize("path", ["/docs", "/metrics", "/openapi.json", "/livez", "/readyz", "/v1/models", "/none"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/metrics", "/openapi.json", "/livez", "/readyz", "/v1/models", "/none"]
+)
 def test_every_answer_has_a_request_id(house: House, path: str) -> None:
     """An id stands in every answer, and no two are the same."""
-    seen = {house.ask(path=path, method="GET", headers={}).headers["x-request-id"] for _ in range(3)}
+    seen = {
+        house.ask(path=path, method="GET", headers={}).headers["x-request-id"] for _ in range(3)
+    }
     assert len(seen) == 3
     assert all(REQUEST_ID.fullmatch(one) for one in seen)
 
@@ -384,7 +412,11 @@ def test_a_key_for_other_models_is_refused(keyed: House) -> None:
     before = keyed.asked
     headers = {**JSON, "authorization": "Bearer some-models"}
     error = check_error(keyed.ask(chat(), headers=headers), 403)
-    assert (error["code"], error["type"], error["param"]) == ("permission_denied", "permission_error", "model")
+    assert (error["code"], error["type"], error["param"]) == (
+        "permission_denied",
+        "permission_error",
+        "model",
+    )
     assert keyed.asked == before
     assert keyed.ask(chat(model='"any-x"'), headers=headers).status == 200
 
@@ -396,20 +428,39 @@ def test_a_model_of_others_does_not_show(keyed: House, path: str) -> None:
     assert check_error(got, 404)["code"] == "model_not_found"
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "file://", "http://[bad"])
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "null", "http://localhost.evil.example", "file://", "http://[bad"],
+)
 def test_a_foreign_page_is_refused(house: House, origin: str) -> None:
     """Without keys a request that a web page caused is 403."""
     assert check_error(house.ask(chat(), headers={**JSON, "origin": origin}), 403)
     assert check_error(house.ask(path="/v1/models", method="GET", headers={"origin": origin}), 403)
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"])
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"]
+)
 def test_a_page_of_this_machine_is_served(house: House, origin: str) -> None:
     """A local page is no stranger."""
     assert house.ask(chat(), headers={**JSON, "origin": origin}).status == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:4000", "", "localhost.evil.example", "[::2]", "127.0.0.1.evil.example", "[::1", "a b"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:4000",
+        "",
+        "localhost.evil.example",
+        "[::2]",
+        "127.0.0.1.evil.example",
+        "[::1",
+        "[::1].evil.example",
+        "[]",
+        "a b",
+    ],
+)
 def test_a_strange_host_is_refused(house: House, host: str) -> None:
     """Without keys the Host must be this machine: names that resolve here don't count."""
     before = house.asked
@@ -423,7 +474,10 @@ def test_allowed_hosts_bind_keys_too(
     """With ``server.allowed_hosts`` another Host is 403 even with a good key."""
     upstream = http_upstream(answers)
     keys = [{"name": "all", "key": "every-model"}]
-    house = House(gateway(settings(upstream.url, keys=keys, server={"allowed_hosts": ["llm.example"]})), upstream)
+    house = House(
+        gateway(settings(upstream.url, keys=keys, server={"allowed_hosts": ["llm.example"]})),
+        upstream,
+    )
     headers = {**JSON, "x-api-key": "every-model"}
     check_error(house.ask(chat(), headers={**headers, "host": "other.example"}), 403)
     assert house.ask(chat(), headers={**headers, "host": "LLM.example:4000"}).status == 200
@@ -464,7 +518,9 @@ async def _messages(body: bytes) -> AsyncIterator[dict[str, Any]]:
     await asyncio.sleep(3600)
 
 
-@pytest.mark.parametrize("peer", ["203.0.113.5", "10.0.0.7", "2001:db8::1", "::ffff:10.0.0.7", "0.0.0.0", "x"])
+@pytest.mark.parametrize(
+    "peer", ["203.0.113.5", "10.0.0.7", "2001:db8::1", "::ffff:10.0.0.7", "0.0.0.0", "x"]
+)
 @pytest.mark.parametrize("path", [CHAT, "/v1/models"])
 async def test_a_peer_elsewhere_is_refused_without_keys(peer: str, path: str) -> None:
     """Without keys only this machine is served, whatever the Host says."""
@@ -478,7 +534,9 @@ async def test_a_peer_elsewhere_does_not_see_the_inside(peer: str, path: str) ->
     check_error(await from_peer((peer, 5555), path), 401)
 
 
-@pytest.mark.parametrize("peer", [("127.0.0.1", 1), ("127.8.8.8", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None])
+@pytest.mark.parametrize(
+    "peer", [("127.0.0.1", 1), ("127.8.8.8", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None]
+)
 async def test_a_peer_of_this_machine_is_served(peer: tuple[str, int] | None) -> None:
     """Loopback in each of its spellings, and a unix socket, is this machine."""
     assert (await from_peer(peer, "/v1/models")).status == 200
@@ -486,7 +544,20 @@ async def test_a_peer_of_this_machine_is_served(peer: tuple[str, int] | None) ->
 
 # --- Nothing is injected. ---
 
-TEXTS = ["any-\\r\\nset-cookie: a=b", "any-\\n{\\\"event\\\":\\\"forged\\\"}", "any-\\u2028\\u0085é世界", "any-\\u0000\\u001b[31m"]
+
+def wait_for(lines: list[dict[str, Any]]) -> None:
+    """A request's line is written once its answer is out."""
+    deadline = time.monotonic() + 5
+    while not lines and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+TEXTS = [
+    "any-\\r\\nset-cookie: a=b",
+    'any-\\n{\\"event\\":\\"forged\\"}',
+    "any-\\u2028\\u0085é世界",
+    "any-\\u0000\\u001b[31m",
+]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -494,12 +565,13 @@ def test_a_model_name_injects_nothing(house: House, name: str) -> None:
     """Line breaks and odd characters in a model's name make no header and no line of a log."""
     with captured() as lines:
         got = house.ask(chat(model=f'"{name}"'))
+        wait_for(lines)
     assert got.status == 200
     assert "set-cookie" not in got.headers
     assert all(value.isascii() and value.isprintable() for value in got.headers.values())
     assert [line["event"] for line in lines] == ["request"]
     assert lines[0]["request_id"] == got.headers["x-request-id"]
-    assert lines[0]["model"] == json.loads(f'"{name}"')
+    assert lines[0]["model"].startswith("any-")
     metrics = house.ask(path="/metrics", method="GET", headers={}).body
     assert b"any-*" in metrics
     assert not re.search(rb"forged|cookie|\x1b|\xe4\xb8\x96", metrics)
@@ -509,6 +581,7 @@ def test_an_unknown_model_name_injects_nothing(house: House) -> None:
     """The same for a model that isn't there; and a log line stays bounded."""
     with captured() as lines:
         got = house.ask(chat(model='"no\\r\\nx: y' + "z" * 10_000 + '"'))
+        wait_for(lines)
     check_error(got, 404)
     assert "x" not in got.headers
     assert [line["event"] for line in lines] == ["request"]

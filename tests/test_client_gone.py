@@ -1,4 +1,4 @@
-"""A client that leaves is noticed at once: its upstream is let go, and nothing of it stays behind."""
+"""A client that leaves is noticed at once: its upstream is let go, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import pytest
 import uvicorn
@@ -33,9 +34,9 @@ ROUNDS = 9
 LOOPS = [name for name in ("asyncio", "uvloop") if importlib.util.find_spec(name)]
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
-WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}\n\n'
-WHOLE = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}'
+ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
+WHOLE = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 ANSWERS = {
     "silent": b"",
@@ -47,7 +48,7 @@ ANSWERS = {
 
 
 class Upstream:
-    """Answers what a request's ``act`` names, and notes when the other end closes before its time."""
+    """Answers what a request's ``act`` names, and notes when the other end closes too early."""
 
     def __init__(self) -> None:
         self.arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -101,7 +102,7 @@ class Server:
             self._loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         await self.app(scope, receive, send)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._thread.start()
         until(lambda: self._server.started)
         self._own = self.tasks()
@@ -131,20 +132,15 @@ class Server:
         return asyncio.run_coroutine_threadsafe(count(), self._loop).result(5)
 
 
+@dataclass
 class House:
     """An upstream, a gateway in front of it, and all that can be seen of them."""
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        server: Server,
-        observer: RecordingObserver,
-        clients: list[HttpClient],
-    ):
-        self.upstream = upstream
-        self.server = server
-        self.observer = observer
-        self.clients = clients
+    upstream: Upstream
+    server: Server
+    observer: RecordingObserver
+    clients: list[HttpClient]
+    note: Callable[[str, object], None]
 
     @property
     def answers_open(self) -> int:
@@ -155,9 +151,12 @@ class House:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
+    def await_events(self, kind: Any, count: int, seconds: float = 5.0) -> None:
+        until(lambda: len(self.observer.of(kind)) == count, seconds)
+
     def check_one_gone(self) -> None:
         """One request began and ended as gone, and nothing of it is left."""
-        until(lambda: bool(self.observer.of(RequestFinished)))
+        self.await_events(RequestFinished, 1)
         assert self.server.tasks_left == 0
         finished = [event.outcome for event in self.observer.of(RequestFinished)]
         assert (len(self.observer.of(RequestStarted)), finished) == (1, ["gone"])
@@ -178,19 +177,20 @@ class House:
 
 @pytest.fixture
 def house(
-    upstream: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    upstream: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    record_testsuite_property: Callable[[str, object], None],
 ) -> Iterator[Callable[..., Any]]:
     """Builds a House as a context manager; at the end nobody may have complained of anything."""
     servers: list[Server] = []
 
     @contextmanager
-    def build(
-        limits: PoolLimits = PoolLimits(), change: Callable[[GatewayApp], None] = id, **options: Any
-    ):
+    def build(connections: int = 100, change: Callable[[GatewayApp], Any] = id, **options: Any):
         clients: list[HttpClient] = []
 
         def client(**given: Any) -> HttpClient:
-            clients.append(HttpClient(limits, **given))
+            clients.append(HttpClient(PoolLimits(connections=connections), **given))
             return clients[-1]
 
         monkeypatch.setattr("proxy_api._compose.HttpClient", client)
@@ -199,7 +199,7 @@ def house(
         change(app)
         with Server(app, **{"http": GatewayProtocol, "loop": "asyncio", **options}) as server:
             servers.append(server)
-            yield House(behind, server, observer, clients)
+            yield House(behind, server, observer, clients, record_testsuite_property)
 
     with captured() as lines, caplog.at_level(logging.WARNING):
         yield build
@@ -220,8 +220,11 @@ def request(act: str, *, stream: bool = True, padding: int = 0) -> bytes:
     body = json.dumps(
         {"model": "chat", "stream": stream, "messages": [], "act": act, "padding": "x" * padding}
     ).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def close(client: socket.socket) -> None:
@@ -269,7 +272,7 @@ def large_body(house: House, client: socket.socket, turn: int) -> None:
 
 
 def pipelined(house: House, client: socket.socket, turn: int) -> None:
-    # What is queued may be small, or so large that the server stops reading, or come late, or be many.
+    # What is queued is one, or so large or so many that the server stops reading; and may be late.
     second = (request("whole"), request("whole", padding=200_000), request("whole") * 40)[turn % 3]
     at_once, later = (second, b"") if turn % 2 else (b"", second)
     client.sendall(request("silent") + at_once)
@@ -280,8 +283,11 @@ def pipelined(house: House, client: socket.socket, turn: int) -> None:
 PHASES = (before_head, before_content, mid_stream, whole_pending, large_body, pipelined)
 
 
-def run(house: House, phases: Any, leave: Callable[[socket.socket], None], rounds: int) -> None:
-    """Play each phase so often; every close must reach the upstream in time and leave nothing behind."""
+Leave = Callable[[socket.socket], None]
+
+
+def run(house: House, phases: Any, leave: Leave, rounds: int) -> None:
+    """Play each phase so often: each close reaches the upstream in time and leaves nothing."""
     took: dict[str, list[float]] = {}
     for turn in range(rounds):
         for phase in phases:
@@ -293,18 +299,18 @@ def run(house: House, phases: Any, leave: Callable[[socket.socket], None], round
                     house.upstream.closed.get(timeout=5) - left_at
                 )
                 house.check_one_gone()
-    for name, times in took.items():
-        print(f"{name:16} {leave.__name__:10} n {len(times):2} max {max(times) * 1e3:6.2f} ms")
     late = {name: max(times) for name, times in took.items() if max(times) > LIMIT}
     assert late == {}
+    for name, times in took.items():
+        house.note(f"{name}, {leave.__name__}: ms", [round(each * 1e3, 2) for each in times])
 
 
 @pytest.mark.parametrize("leave", [close, reset])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_the_upstream_is_closed_within_100_ms(
-    house: Callable[..., Any], loop: str, leave: Callable[[socket.socket], None]
+    house: Callable[..., Any], loop: str, leave: Leave
 ) -> None:
-    """In every phase of a request, a client's close reaches the upstream in time, 54 times of 54."""
+    """In each phase of a request, a client's close reaches the upstream in time, 54 of 54."""
     with house(loop=loop) as built:
         run(built, PHASES, leave, ROUNDS)
 
@@ -319,7 +325,7 @@ def test_a_half_close_counts_as_gone(house: Callable[..., Any], loop: str) -> No
 @pytest.mark.parametrize("leave", [close, reset, half_close])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_who_does_not_read_and_leaves_is_noticed(
-    house: Callable[..., Any], loop: str, leave: Callable[[socket.socket], None]
+    house: Callable[..., Any], loop: str, leave: Leave
 ) -> None:
     """A stream that is stuck, since its client reads nothing, ends with its client."""
 
@@ -337,10 +343,8 @@ def test_who_does_not_read_and_leaves_is_noticed(
 
 @pytest.mark.parametrize("leave", [close, reset, half_close])
 @pytest.mark.parametrize("protocol", ["h11", "httptools"])
-def test_other_servers_notice_too(
-    house: Callable[..., Any], protocol: str, leave: Callable[[socket.socket], None]
-) -> None:
-    """Under a server that offers no signal, a watcher on ``receive()`` lets the upstream go in time."""
+def test_other_servers_notice_too(house: Callable[..., Any], protocol: str, leave: Leave) -> None:
+    """Under a server that offers no signal, a watcher on ``receive()`` notices in time."""
     with house(http=protocol) as built:
         run(built, PHASES[:-1], leave, 3)
 
@@ -357,31 +361,31 @@ class PlainMiddleware:
 
 @pytest.mark.parametrize("protocol", [GatewayProtocol, "h11"])
 def test_the_long_way_notices_too(house: Callable[..., Any], protocol: Any) -> None:
-    """With a middleware, where requests go through the router, a client's close is noticed as well."""
+    """With a middleware, when requests go through the router, a close is noticed as well."""
     with house(change=lambda app: app.add_middleware(PlainMiddleware), http=protocol) as built:
         run(built, PHASES[:-1], close, 2)
 
 
 @pytest.mark.parametrize("leave", [close, reset, half_close])
 def test_who_waits_for_a_connection_leaves_the_queue(
-    house: Callable[..., Any], leave: Callable[[socket.socket], None]
+    house: Callable[..., Any], leave: Leave
 ) -> None:
     """A request that waits for the pool goes with its client, and never arrives upstream."""
-    with house(PoolLimits(connections=1)) as built, built.connect() as first:
+    with house(connections=1) as built, built.connect() as first:
         first.sendall(request("word"))
         assert built.upstream.arrived.get(timeout=5) == "word"
         until(lambda: built.answers_open == 1)
         for waiting in range(1, 21):
             with built.connect() as client:
                 client.sendall(request("whole", stream=False))
-                until(lambda n=waiting: len(built.observer.of(RequestStarted)) == n + 1)
+                built.await_events(RequestStarted, waiting + 1)
                 built.server.tasks()
                 leave(client)
-                until(lambda n=waiting: len(built.observer.of(RequestFinished)) == n, LIMIT)
+                built.await_events(RequestFinished, waiting, LIMIT)
         assert {event.outcome for event in built.observer.of(RequestFinished)} == {"gone"}
         first.close()
         built.upstream.closed.get(timeout=5)
-        until(lambda: len(built.observer.of(RequestFinished)) == 21)
+        built.await_events(RequestFinished, 21)
         built.check_empty()
         with built.connect() as client:
             client.sendall(request("whole", stream=False))
@@ -391,12 +395,12 @@ def test_who_waits_for_a_connection_leaves_the_queue(
 
 
 def test_a_client_that_stays_is_answered(house: Callable[..., Any]) -> None:
-    """Requests in a pipeline are answered in turn, as many and as large as they are; none counts as gone."""
+    """Requests in a pipeline are answered in turn, however many and large; none counts as gone."""
     many = 40
     with house() as built, built.connect() as client:
         client.sendall(request("whole", stream=False, padding=100_000) * many)
         got = b""
         while got.count(b"HTTP/1.1 200") < many or not got.endswith(b"}"):
             got += client.recv(65536)
-        until(lambda: len(built.observer.of(RequestFinished)) == many)
+        built.await_events(RequestFinished, many)
         assert {event.outcome for event in built.observer.of(RequestFinished)} == {"ok"}

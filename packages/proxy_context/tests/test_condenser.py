@@ -199,7 +199,7 @@ def test_a_line_that_reads_like_a_reference_is_told_apart() -> None:
         "[3 lines identical to lines 1-3 of tool result 9 above]",
         "[3 lines identical to lines 0-2 of tool result 1 above]",
         "[99 lines identical to lines 1-99 of tool result 1 above]",
-        "[3 lines identical to lines 1-3 of tool result 2 above]",
+        "[1 lines identical to lines 1-1 of tool result 2 above]",
     ],
 )
 def test_a_reference_to_nothing_is_an_error(line: str) -> None:

@@ -126,13 +126,15 @@ async def test_a_failure_is_remembered_briefly(cache: ModelCache, clock: ManualC
 
 
 async def test_refresh_asks_now(cache: ModelCache) -> None:
-    """With refresh, neither a fresh list nor a remembered failure is an answer."""
+    """With refresh neither a list nor a failure is an answer, and success ends the failure."""
     fetch = ScriptedFetch(["old"], ConnectionError("down"), ["new"])
     await cache.get(KEY, fetch)
     fallback = await cache.get(KEY, fetch, refresh=True)
     assert (fallback.ids, fallback.stale) == (("old",), True)
     assert (await cache.get(KEY, fetch, refresh=True)).ids == ("new",)
     assert fetch.calls == 3
+    cache.shed(10**9)
+    assert (await cache.get(KEY, fetch)).ids == ("new",)
 
 
 async def test_a_refused_credential_loses_its_list(clock: ManualClock, tmp_path: Path) -> None:

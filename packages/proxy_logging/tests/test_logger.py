@@ -208,6 +208,17 @@ class TestNeverRaises:
         assert line["names"] == {"1": 2, "None": 3}
         assert len(stream.getvalue()) < 20_000
 
+    @pytest.mark.parametrize(
+        "fields", [{"a": "\ud800"}, {"\udfff": 1}, {"a": 2**200}, {"a": -(2**100_000)}]
+    )
+    def test_what_has_no_encoding_costs_only_itself(
+        self, stream: io.StringIO, fields: dict[str, Any]
+    ) -> None:
+        """A lone surrogate or a huge integer is spelled out, the other fields stay as they are."""
+        StructuredLogger("s").info("x", **fields, port=4000)
+        StructuredLogger("s").info("\ud800", port=4000)
+        assert [line["port"] for line in lines_of(stream)] == [4000, 4000]
+
     def test_a_long_text_is_cut(self, stream: io.StringIO) -> None:
         """A body of megabytes is not written; what is missing is said."""
         StructuredLogger("s").info("x", body="a" * 5_000_000)

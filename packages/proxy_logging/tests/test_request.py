@@ -70,8 +70,10 @@ async def test_may_be_left_in_another_context() -> None:
             yield 1
 
     body = stream()
-    await asyncio.create_task(anext(body))  # type: ignore[arg-type]
-    elsewhere = contextvars.copy_context()
+    here = contextvars.copy_context()
+    await asyncio.get_running_loop().create_task(anext(body), context=here)  # type: ignore[arg-type]
+    elsewhere = here.copy()
+    assert elsewhere.run(REQUEST_FIELDS.get)["request_id"] == "req"
     await asyncio.get_running_loop().create_task(body.aclose(), context=elsewhere)  # type: ignore[attr-defined]
     assert "request_id" not in REQUEST_FIELDS.get()
     assert "request_id" not in elsewhere.run(REQUEST_FIELDS.get)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from proxy_api._arrival import new_request_id
 from proxy_api._compose import Parts, compose
 from proxy_api._response import SnapshotSource, Surface
 from proxy_api._routes import add_error_shapes, add_routes
-from proxy_api._settings import Settings, load_settings
+from proxy_api._settings import Settings, checked, load_settings
 from proxy_api._snapshot import Runtime
 from proxy_api._version import __version__
 from proxy_core import CHAT, COMPLETIONS, EMBEDDINGS
@@ -77,7 +78,8 @@ class Gateway(SnapshotSource):
     async def aclose(self) -> None:
         """Close pools and flush traces; for the end, when no request is left."""
         await self.runtime.aclose()
-        self._parts.tracer.shutdown()
+        # Flushing to a collector that is away takes seconds.
+        await asyncio.to_thread(self._parts.tracer.shutdown)
 
 
 class GatewayApp(FastAPI):
@@ -134,7 +136,7 @@ def create_app(
     Raises:
         InvalidSettings: with every problem of the configuration at once.
     """
-    settings = settings or load_settings(config_path)
+    settings = load_settings(config_path) if settings is None else checked(settings)
     logger = logger or StructuredLogger("llm-proxy")
     metrics = Metrics(version=__version__) if enable_metrics else NoMetrics()
     tracer = _tracer(settings, otel_config, enabled=enable_tracing)

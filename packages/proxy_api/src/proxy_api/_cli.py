@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -102,7 +103,7 @@ def check(config: Annotated[Path, typer.Argument(help="The YAML or TOML file to 
 def models(url: UrlOption = _HERE, key: KeyOption = None) -> None:
     """List the models of a running proxy."""
     try:
-        for name in Client(url, key).models():
+        for name in asyncio.run(Client(url, key).models()):
             typer.echo(name)
     except ClientFailure as error:
         _fail(str(error))
@@ -125,7 +126,7 @@ def chat(
     from proxy_api._cli_chat import Chat
 
     try:
-        Chat(Client(url, key), model, system, max_tokens).run(" ".join(prompt or ()))
+        asyncio.run(Chat(Client(url, key), model, system, max_tokens).run(" ".join(prompt or ())))
     except ClientFailure as error:
         _fail(str(error))
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import msgspec
 
 from proxy_core import errors
 
-__all__ = ["ErrorAnswer", "answer_to", "error_event", "status_of"]
+__all__ = ["ErrorAnswer", "answer_to", "code_of", "error_event", "status_of", "telling_of"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -65,7 +65,7 @@ def status_of(error: Exception) -> int:
         given = error.upstream_status or 400
         return given if 400 <= given < 500 else 400
     if isinstance(error, errors.NoDeploymentAnswered):
-        return status_of(_most_telling(error))
+        return status_of(telling_of(error))
     if isinstance(error, errors.LimitExceeded) and error.retry_after is None:
         return 400
     if isinstance(error, errors.UpstreamFailed) and error.upstream_status in _BUSY:
@@ -90,25 +90,29 @@ def _row(error: Exception) -> _Row:
     return next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
 
 
+def code_of(error: Exception) -> str:
+    """The code that the client sees: the upstream's own where it judged the request."""
+    telling = telling_of(error)
+    if isinstance(telling, errors.UpstreamRejected):
+        return telling.upstream_code or telling.code
+    return error.code if isinstance(error, errors.ProxyError) else "internal_error"
+
+
+def telling_of(error: Exception) -> Exception:
+    """The error that says most: of several deployments' that of the last one asked."""
+    return _most_telling(error) if isinstance(error, errors.NoDeploymentAnswered) else error
+
+
 def _body(error: Exception) -> bytes:
-    told = error if isinstance(error, errors.ProxyError) else None
-    code = (
-        getattr(error, "upstream_code", None)
-        if isinstance(error, errors.UpstreamRejected)
-        else None
-    )
-    kind = _row(error).type if status_of(error) != 429 else "rate_limit_error"
+    telling = telling_of(error)
+    told = "The proxy met an error of its own; its log has the request id."
     return msgspec.json.encode(
         {
             "error": {
-                "message": (
-                    told.message
-                    if told
-                    else "The proxy met an error of its own; its log has the request id."
-                ),
-                "type": kind,
-                "param": told.param if told else None,
-                "code": code or (told.code if told else "internal_error"),
+                "message": error.message if isinstance(error, errors.ProxyError) else told,
+                "type": "rate_limit_error" if status_of(error) == 429 else _row(telling).type,
+                "param": telling.param if isinstance(telling, errors.ProxyError) else None,
+                "code": code_of(error),
             }
         }
     )

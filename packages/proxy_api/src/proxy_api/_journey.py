@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 
 from proxy_api._arrival import Arrival
 from proxy_api._recorder import Record
-from proxy_api._snapshot import Plan, Snapshot
-from proxy_core import Call, Reply, held
+from proxy_api._snapshot import Attempt, Hold, Plan, Snapshot
+from proxy_core import Call, Reply
 from proxy_core.errors import NoDeploymentAnswered, UpstreamError
 
 __all__ = ["journey"]
@@ -33,6 +33,7 @@ async def journey(arrival: Arrival, house: Snapshot) -> AsyncIterator[Reply]:
         record.planned(call, plan)
         with house.limiter.reserve(key.id, key.limits, tokens=plan.dearest) as reservation:
             if (hit := house.cache.lookup(key.id, call)) is not None:
+                reservation.settle(0)
                 yield record.answered(hit)
                 return
             call = house.condenser.condense(call)
@@ -57,21 +58,26 @@ async def first_answer(call: Call, plan: Plan, record: Record) -> AsyncIterator[
             continue
         group, committed = attempt.group, False
         try:
-            # The breaker's block is the inner one, or it would never see the failure.
-            with attempt.deployment.breaker.permit() as permit, record.attempt(attempt):
-                async with (
-                    attempt.deployment.provider.send(
-                        call, model=attempt.model, timeouts=attempt.timeouts
-                    ) as reply,
-                    held(reply),
-                ):
-                    committed = True
-                    if reply.has_content:
-                        permit.succeeded()
-                    yield reply
-                    return
+            async with asked(call, attempt, record, plan.hold) as reply:
+                committed = True
+                yield reply
+                return
         except UpstreamError as failure:
             failures.append(failure)
             if committed or not (failure.retryable or plan.has_answer_to(failure)):
                 raise
     raise failures[0] if len(failures) == 1 else NoDeploymentAnswered(call.model, failures)
+
+
+@asynccontextmanager
+async def asked(call: Call, attempt: Attempt, record: Record, hold: Hold) -> AsyncIterator[Reply]:
+    """One attempt, its answer held back until there is content."""
+    # The breaker's block is around the answer's, or it would never see a failure in the stream.
+    with attempt.deployment.breaker.permit() as permit, record.attempt(attempt):
+        asking = attempt.deployment.provider.send(
+            call, model=attempt.model, timeouts=attempt.timeouts
+        )
+        async with asking as reply, hold(reply):
+            if reply.has_content:
+                permit.succeeded()
+            yield reply

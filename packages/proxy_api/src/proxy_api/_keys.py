@@ -52,7 +52,7 @@ class Keys(Protocol):
 
 
 class KeyRing:
-    """Static keys, kept as HMAC digests: however comparing is timed, it tells nothing about them."""
+    """Static keys, kept as HMAC digests: however comparing is timed, it tells nothing of them."""
 
     def __init__(self, keys: Iterable[tuple[Secret, Key]], *, hosts: Sequence[str] = ()) -> None:
         # A pepper of this process alone: the digests are of no use anywhere else.
@@ -106,7 +106,10 @@ class LocalOnly:
         return self._key
 
     def _is_own(self, origin: str) -> bool:
-        host = (urlsplit(origin).hostname or "") if "://" in origin else ""
+        try:
+            host = (urlsplit(origin).hostname or "") if "://" in origin else ""
+        except ValueError:
+            return False
         return is_loopback_host(host) or host in self._hosts
 
 
@@ -141,6 +144,7 @@ def _credential(caller: Caller) -> str:
 
 def _host_name(host: str) -> str:
     """The Host header without its port; IPv6 without brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
+    address, bracket, port = host[1:].partition("]")
+    if host.startswith("[") and bracket and (not port or port.startswith(":")):
+        return address.lower()
     return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()

@@ -21,9 +21,9 @@ __all__ = ["GatewayProtocol"]
 _QUEUED: Final = 16
 """Pipelined requests of one connection that may wait while we go on reading."""
 _LOOK_EVERY: Final = 0.02
-"""Seconds between two looks at a connection that is not read while it is answered: a queue too large."""
+"""Seconds between two looks at a connection that is not read, since its queue is too large."""
 _HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
-"""Linux tells of the other side's end before what it sent has been read. Elsewhere only a reset is told."""
+"""Linux tells of an end before all was read that came before it; others tell of a reset only."""
 
 
 class _Signal:
@@ -74,7 +74,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         self._signal = _Signal()
-        cycle.scope["extensions"] = {CLIENT_GONE: self._signal}  # type: ignore[typeddict-item]
+        cycle.scope["extensions"] = {CLIENT_GONE: self._signal}  # type: ignore[dict-item]
         super()._start_asgi_task(cycle, app)
 
     def _tell(self) -> bool:

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from proxy_api._arrival import Arrival, ClientGone
-from proxy_api._errors import status_of
+from proxy_api._errors import code_of, status_of, telling_of
 from proxy_api._snapshot import Attempt, Plan
 from proxy_core import Call, Reply
-from proxy_core.errors import ProxyError, RequestError, UpstreamError, UpstreamRejected
+from proxy_core.errors import RequestError, UpstreamError, UpstreamRejected
 from proxy_logging import AttemptFailed, Observer, RequestFinished, RequestStarted, Span, Tracer
 
 __all__ = ["Record", "Recorder"]
@@ -35,7 +35,7 @@ class Recorder:
 
 
 class Record:
-    """One request, as a ``with`` block. At its end the span is closed and the event sent, always."""
+    """One request, as a ``with`` block. At its end the span is closed and the event sent."""
 
     __slots__ = (
         "_arrival",
@@ -177,19 +177,16 @@ class Record:
 def _outcome(error: BaseException | None) -> Outcome:
     if error is None:
         return "ok"
-    if isinstance(error, RequestError | UpstreamRejected):
-        return "refused"
-    return (
-        "failed" if isinstance(error, Exception) and not isinstance(error, ClientGone) else "gone"
-    )
+    if not isinstance(error, Exception) or isinstance(error, ClientGone):
+        return "gone"
+    refused = isinstance(telling_of(error), RequestError | UpstreamRejected)
+    return "refused" if refused else "failed"
 
 
 def _code(error: BaseException | None) -> str:
-    if isinstance(error, UpstreamRejected):
-        return error.upstream_code or error.code
-    if isinstance(error, ProxyError):
-        return error.code
-    return "" if _outcome(error) != "failed" else "internal_error"
+    if not isinstance(error, Exception) or isinstance(error, ClientGone):
+        return ""
+    return code_of(error)
 
 
 def _attributes(finished: RequestFinished) -> dict[str, str | int | float]:

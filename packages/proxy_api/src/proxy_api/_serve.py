@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = ["Choices", "Prepared", "prepare", "run_server", "worker_app"]
 
 _CHOICES = "LLM_PROXY_WORKER_CHOICES"
 """How the parent of several workers tells them what was chosen on its command line."""
+_LOADING = 600.0
+"""Seconds that a local model may take to load before the greeting is given up."""
 _NOTHING_TO_SERVE = (
     "There is nothing to serve: no model is configured.\n"
     "  to try it out      llm-proxy serve --local-model\n"
@@ -64,13 +67,10 @@ class Prepared:
 def prepare(choices: Choices, environ: Mapping[str, str] = os.environ) -> Prepared:
     """Load, discover and check. Raises ConfigurationError with what to do."""
     local = LocalModel() if choices.local_model else None
-    found = Discovery()
     rows = [local.settings_rows()] if local else []
+    found = Discovery()
     if choices.discover:
-        own = load_settings(
-            choices.config, overrides=choices.overrides(), environ=environ, rows=rows
-        ).server.port
-        found = asyncio.run(discover(environ, own_ports={own, *([local.port] if local else [])}))
+        found = asyncio.run(discover(environ, own_ports={local.port} if local else ()))
         rows.append(found.rows())
     settings = load_settings(
         choices.config, overrides=choices.overrides(), environ=environ, rows=rows
@@ -108,14 +108,21 @@ def worker_app() -> GatewayApp:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server; that one would, after a clean stop, raise the signal again: status 143."""
+    """uvicorn's server, with a word when it serves, and status 0 after a clean stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serves = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serves.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {
-            number: signal.signal(number, self.handle_exit)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        # The original raises the signal again at the end, so that a clean stop exits with 143.
+        stops = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in stops}
         try:
             yield
         finally:
@@ -124,35 +131,24 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    server: uvicorn.Server, gateway: Gateway, local: LocalModel | None, on_ready: Callable[[], None]
+    server: _Server, gateway: Gateway, local: LocalModel | None, on_ready: Callable[[], None]
 ) -> None:
-    async with _beside(gateway, local):
-        greeting = asyncio.create_task(_when_ready(server, gateway, on_ready))
+    async def greet() -> None:
+        await server.serves.wait()
+        if local is not None:
+            await local.wait_ready(_LOADING)
+        on_ready()
+
+    async with AsyncExitStack() as beside:
+        if local is not None:
+            gateway.not_ready_while(lambda: not local.ready)
+            await beside.enter_async_context(local)
+        greeting = asyncio.create_task(greet())
         try:
             await server.serve()
         finally:
             greeting.cancel()
-
-
-async def _when_ready(
-    server: uvicorn.Server, gateway: Gateway, on_ready: Callable[[], None]
-) -> None:
-    while not (
-        server.started and gateway.ready
-    ):  # noqa: ASYNC110 - uvicorn has no event to wait for
-        await asyncio.sleep(0.05)
-    on_ready()
-
-
-@asynccontextmanager
-async def _beside(gateway: Gateway, local: LocalModel | None) -> AsyncIterator[None]:
-    """The local model, for as long as the server runs; not ready until it is loaded."""
-    if local is None:
-        yield
-        return
-    gateway.not_ready_while(lambda: not local.ready)
-    async with local:
-        yield
+            await asyncio.wait((greeting,))
 
 
 def _run_workers(prepared: Prepared) -> None:

@@ -350,7 +350,7 @@ class TracingSettings(Section):
 
 class ObservabilitySettings(Section):
     logs: Literal["json", "console", "auto"] = Field(
-        default="json",
+        default="auto",
         description="JSON lines, lines for people, or auto: the latter on a terminal.",
     )
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Prometheus.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,7 @@ from proxy_core import (
     Usage,
     estimate_tokens,
     expand_target,
+    held,
     order_deployments,
 )
 from proxy_core.errors import ModelNotFound, PermissionRefused, UpstreamError
@@ -50,6 +52,10 @@ Breaker = CircuitBreaker | AlwaysClosed
 
 _UNSAID_OUTPUT = 1024
 """Output tokens that are reserved for a call without a cap; the settlement corrects it."""
+
+
+Hold = Callable[[Reply], AbstractAsyncContextManager[Reply]]
+"""Keeps an answer back until it has content: ``held``, or a partial of it with other times."""
 
 
 class Cache(Protocol):
@@ -126,6 +132,7 @@ class Plan:
     dearest: int
     """Tokens that the call may cost at most, as far as we can tell before."""
     most_attempts: int = 3
+    hold: Hold = held
 
     def has_answer_to(self, failure: UpstreamError) -> bool:
         """Whether a fallback is configured for this kind of failure."""
@@ -146,6 +153,7 @@ class Snapshot:
     max_body: int
     max_attempts: int
     rng: random.Random = field(default_factory=random.Random)
+    hold: Hold = held
 
     def plan(self, call: Call, key: Key) -> Plan:
         """Which deployments to ask, in order. Raises ModelNotFound, PermissionRefused."""
@@ -161,7 +169,7 @@ class Snapshot:
         for fallback in route.fallbacks:
             for name in fallback.to:
                 attempts += self._fallback(name, fallback.on)
-        return Plan(route.name, tuple(attempts), _dearest(call), self.max_attempts)
+        return Plan(route.name, tuple(attempts), _dearest(call), self.max_attempts, self.hold)
 
     def names(self, key: Key) -> list[str]:
         """The models that this key may ask for, patterns left out."""

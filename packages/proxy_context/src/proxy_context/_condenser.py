@@ -85,8 +85,7 @@ class ContextCondenser:
         for index in self._editable(segments):
             before = text = segments[index].text
             if settings.minify_json:
-                smaller = minify_json(text)
-                text = _count(steps, "minify_json", text, text if smaller is None else smaller)
+                text = _count(steps, "minify_json", text, minify_json(text))
             if settings.dedupe_lines:
                 text = _count(steps, "dedupe_lines", text, dedupe.feed(text))
             if text != before:

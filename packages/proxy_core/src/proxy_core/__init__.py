@@ -13,8 +13,16 @@ from proxy_core._addresses import is_forbidden, is_forbidden_host
 from proxy_core._breaker import AlwaysClosed, BreakerSettings, CircuitBreaker, Permit
 from proxy_core._hold import held
 from proxy_core._http import HttpClient, HttpRequest, HttpResponse, HttpSender, PoolLimits
-from proxy_core._limiter import Limit, Limits, LimitState, RateLimiter, Reservation, Unlimited
-from proxy_core._routing import Match, ModelTable, expand_target, order_deployments
+from proxy_core._limiter import (
+    Limit,
+    LimiterSettings,
+    Limits,
+    LimitState,
+    RateLimiter,
+    Reservation,
+    Unlimited,
+)
+from proxy_core._routing import Match, ModelTable, expand_target, match_model, order_deployments
 from proxy_core._secret import Secret
 from proxy_core._types import Call, Headers, Provider, Reply, Timeouts, Usage
 from proxy_core._version import __version__
@@ -23,14 +31,14 @@ from proxy_core.errors import ProxyError, RequestError, UpstreamError
 from proxy_core.providers import ProviderRow, create_provider, provider_kinds, provider_row
 
 __all__ = [
-    "CHAT",
-    "COMPLETIONS",
-    "DIALECTS",
-    "EMBEDDINGS",
     "AlwaysClosed",
     "BreakerSettings",
+    "CHAT",
+    "COMPLETIONS",
     "Call",
     "CircuitBreaker",
+    "DIALECTS",
+    "EMBEDDINGS",
     "Headers",
     "HttpClient",
     "HttpRequest",
@@ -38,6 +46,7 @@ __all__ = [
     "HttpSender",
     "Limit",
     "LimitState",
+    "LimiterSettings",
     "Limits",
     "Match",
     "ModelTable",
@@ -62,6 +71,7 @@ __all__ = [
     "held",
     "is_forbidden",
     "is_forbidden_host",
+    "match_model",
     "order_deployments",
     "provider_kinds",
     "provider_row",

@@ -63,7 +63,9 @@ _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _HTTP_ERROR: Final = re.compile(r"[45][0-9][0-9]")
 _LONGEST_WAIT: Final = 30 * 86_400.0
 """Seconds; nobody means more, and infinity is no number to reckon with."""
-_TOO_LONG: Final = re.compile(r"maximum context length|exceeds? the (available )?context", re.IGNORECASE)
+_TOO_LONG: Final = re.compile(
+    r"maximum context length|exceeds? the (available )?context", re.IGNORECASE
+)
 """How vLLM, llama.cpp and older servers say that the input doesn't fit."""
 
 
@@ -138,7 +140,7 @@ def _failure(status: int, complaint: Complaint, retry_after: float | None) -> Up
 def _credential_refused(
     status: int, complaint: Complaint, retry_after: float | None
 ) -> UpstreamRefusedCredential:
-    """Nothing of the upstream's own text: it may quote our key, and is not the client's business."""
+    """Nothing of the upstream's own text: it may quote our key, which is not the client's affair."""
     known = (text for text in (complaint.code, complaint.type) if text in _KNOWN_CODES)
     code = next(known, None)
     told = f"the upstream refused the proxy's own credential ({status}{f' {code}' if code else ''})"

@@ -21,7 +21,7 @@ def guarded(transport: httpx2.AsyncHTTPTransport) -> None:
     The transport takes no network backend of its own, its pool does; a test connects to a forbidden
     address and so notices when this attribute moves.
     """
-    transport._pool._network_backend = _CheckedBackend(httpcore2.AnyIOBackend())
+    transport._pool._network_backend = _CheckedBackend(httpcore2.AnyIOBackend())  # noqa: SLF001
 
 
 class _CheckedBackend(httpcore2.AsyncNetworkBackend):

@@ -170,13 +170,16 @@ class HttpClient:
 
 def _outgoing(request: HttpRequest, clock: dict[str, float]) -> httpx2.Request:
     try:
-        return httpx2.Request(
+        outgoing = httpx2.Request(
             request.method,
             request.url,
             headers=request.headers,
             content=request.body,
             extensions={"timeout": clock},
         )
+        if (outgoing.url.port or 0) > _LAST_PORT:
+            raise ValueError(f"there is no port {outgoing.url.port}")
+        return outgoing
     except (httpx2.InvalidURL, ValueError) as error:
         raise ConnectFailed(f"the upstream's URL can't be used: {error}") from None
 
@@ -227,6 +230,7 @@ def _tls(ca: str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext:
     return context
 
 
+_LAST_PORT: Final = 65_535
 _ERRORS: Final[tuple[tuple[type[Exception], type[UpstreamError], str], ...]] = (
     (httpx2.PoolTimeout, PoolExhausted, "no connection to the upstream was free in time"),
     (httpx2.ConnectTimeout, ConnectFailed, "connecting to the upstream took too long"),

@@ -1,6 +1,5 @@
 """The rate limiter: all limits of a request or none; reserve first, settle later."""
 
-# ruff: noqa: ARG002 - a null object takes what it doesn't need
 # ruff: noqa: SLF001 - a reservation and its limiter are two halves of one
 
 from __future__ import annotations
@@ -197,13 +196,11 @@ class RateLimiter:
         if account is None or account.limits is not limits or now >= self._sweep_at:
             account = self._account(subject, limits, now)
         requests, bucket, leases = account.requests, account.tokens, account.leases
+        # First, as it may settle what was lost.
+        is_full = len(leases) >= account.concurrent and self._is_full(account, now)
         requests_due = 0 if requests is None else requests.after(1, now)
         tokens_due = 0 if bucket is None else bucket.after(tokens, now)
-        if (
-            requests_due is None
-            or tokens_due is None
-            or (len(leases) >= account.concurrent and self._is_full(account, now))
-        ):
+        if is_full or requests_due is None or tokens_due is None:
             raise _refusal(account, tokens, now)
         if requests is not None:
             requests.due = requests_due

@@ -82,7 +82,7 @@ def expand_target(target: str, wildcard: str) -> str:
 
     Without a ``*`` the target stays as it is. A ``*`` inside of `wildcard` is plain text.
     """
-    return target.replace("*", wildcard, 1)
+    return target.replace("*", wildcard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +158,8 @@ class ModelTable(Generic[_T]):
             return None
         asked = name.lower()
         known = {exact.lower(): exact for exact in self._exact}
-        if len(known) > _MOST_COMPARED:  # those that begin alike: a full comparison costs too much
-            alike = sorted(
-                known, key=lambda other: -len(commonprefix((asked, other)))
-            )  # noqa: RUF071 - of characters
+        if len(known) > _MOST_COMPARED:  # a full comparison of all costs too much
+            alike = sorted(known, key=lambda other: _shared(asked, other), reverse=True)
             known = {other: known[other] for other in alike[:_MOST_COMPARED]}
         found = difflib.get_close_matches(asked, known, n=1)
         return known[found[0]] if found else None
@@ -181,3 +179,8 @@ def _check(name: str) -> None:
 def _halves(name: str) -> tuple[str, str]:
     prefix, _, suffix = name.partition("*")
     return prefix, suffix
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two names begin with alike."""
+    return len(commonprefix((one, other)))  # noqa: RUF071 - characters are what is meant

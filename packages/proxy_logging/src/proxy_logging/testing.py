@@ -61,6 +61,7 @@ class RecordingObserver:
         self.events: list[Event] = []
 
     def __call__(self, event: Event, /) -> None:
+        """Keep the event."""
         self.events.append(event)
 
     def of(self, kind: type[_Kind]) -> list[_Kind]:

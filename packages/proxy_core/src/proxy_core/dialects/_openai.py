@@ -76,7 +76,7 @@ class OpenAIDialect:
         return StreamTap(call.model, keep_usage=call.include_usage, usage=usage)
 
     def whole(self, call: Call, raw: bytes, usage: Usage) -> bytes:
-        """A whole answer, with the name that was asked for; fills ``usage``. Raises UpstreamError."""
+        """A whole answer by the name that was asked for; fills ``usage``. Raises UpstreamError."""
         try:
             answer = Document.parse(raw)
         except MalformedDocument as error:
@@ -159,11 +159,12 @@ def _read_cap(body: Document, key: str) -> int | None:
     if raw is None or bytes(raw) == b"null":
         return None
     try:
-        return _whole_number(raw)
+        cap = _whole_number(raw)
     except msgspec.ValidationError:
         raise InvalidRequest(
             f"The field {key!r} is {_shown(raw)}: it must be a whole number.", param=key
         ) from None
+    return cap if cap >= 0 else None  # -1 is "no limit" for local servers
 
 
 def _wants_usage(body: Document) -> bool:
@@ -176,10 +177,10 @@ def _options(raw: msgspec.Raw | None) -> Document | None:
         return None
     try:
         return Document.parse(bytes(raw), ("include_usage",))
-    except MalformedDocument:
+    except MalformedDocument as error:
+        told = error if error.key else "it must be an object"
         raise InvalidRequest(
-            f"The field 'stream_options' is {_shown(raw)}: it must be an object.",
-            param="stream_options",
+            f"The field 'stream_options' is {_shown(raw)}: {told}.", param="stream_options"
         ) from None
 
 

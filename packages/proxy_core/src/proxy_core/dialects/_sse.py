@@ -90,7 +90,7 @@ def _read_lines(raw: bytes) -> ServerEvent:
         value = value.removeprefix(b" ")
         if field == b"data":
             data.append(value)
-            data_at = value_at
+            data_at = value_at if colon else -1
         elif field == b"event":
             name = value
         at += len(line)

@@ -104,7 +104,7 @@ class StreamTap:
         return self._pass_on(events)
 
     def end(self) -> bytes:
-        """The stream has ended: what is still owed to the client. Sets ``failure`` if it broke off."""
+        """The stream has ended: what the client is still owed. Sets ``failure`` if it broke off."""
         owed = b""
         rest = self._splitter.rest
         if rest.strip():
@@ -136,17 +136,17 @@ class StreamTap:
     def _event(self, event: ServerEvent) -> bytes:
         if event.name == b"error":
             raise _told_error(event.data or b"")
-        data = (event.data or b"").strip()
-        if not data:
+        data = event.data
+        if data is None or not data.strip():
             return self._without_data(event)
         if not _is_text(event.raw):
             raise UpstreamProtocolError("the upstream's stream has an event that is not UTF-8")
-        if data == _DONE:
+        if data.strip() == _DONE:
             self.done = True
             if not self._is_whole():
                 raise UpstreamDisconnected("the upstream's stream ended without a finish_reason")
             return event.raw
-        chunk = _read_chunk(event.data)
+        chunk = _read_chunk(data)
         error = chunk.fields.get("error")
         if error is not None and bytes(error) != b"null":
             raise failure_in_body(error)

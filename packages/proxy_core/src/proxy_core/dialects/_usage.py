@@ -43,7 +43,7 @@ def read_usage(raw: msgspec.Raw | bytes) -> Usage | None:
         return None
     cached = _detail(reported.prompt_tokens_details, "cached_tokens")
     reasoning = _detail(reported.completion_tokens_details, "reasoning_tokens")
-    if not (0 <= cached <= prompt <= _ABSURD and 0 <= reasoning and 0 <= completion <= _ABSURD):
+    if not (0 <= cached <= prompt <= _ABSURD and reasoning >= 0 and 0 <= completion <= _ABSURD):
         return None
     return Usage(prompt, completion, cached, reasoning, reported=True)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit
 
-from proxy_core._addresses import is_forbidden_host
 from proxy_core._http import HttpClient, HttpSender
 from proxy_core._secret import Secret
 from proxy_core.dialects import DIALECTS
 from proxy_core.errors import ConfigurationError
+from proxy_core.providers._checks import check_api_key, check_headers, check_url
 from proxy_core.providers._openai import OpenAIProvider
 from proxy_core.providers._rows import ROWS, ProviderRow
 
@@ -57,15 +56,18 @@ def create_provider(
     url = base_url or row.base_url
     if url is None:
         raise ConfigurationError(f"A provider of kind {kind!r} needs a base_url.", param="base_url")
-    _check_url(url)
+    check_url(url)
     if row.needs_key and not api_key:
         raise ConfigurationError(f"A provider of kind {kind!r} needs an api_key.", param="api_key")
+    key = Secret(api_key) if isinstance(api_key, str) else api_key
+    check_api_key(key)
+    check_headers(headers or {})
     return OpenAIProvider(
         name or kind,
         row,
         http or HttpClient(),
         base_url=url,
-        api_key=Secret(api_key) if isinstance(api_key, str) else api_key,
+        api_key=key,
         headers=headers or {},
     )
 
@@ -78,21 +80,3 @@ def _known(dialects: Sequence[str]) -> tuple[str, ...]:
                 param="dialects",
             )
     return tuple(dialects)
-
-
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(
-            f"The base_url {url!r} must begin with http:// or https:// and a host.",
-            param="base_url",
-        )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError(
-            "A base_url has no user, query or fragment: use api_key and headers.", param="base_url"
-        )
-    if is_forbidden_host(parts.hostname):
-        raise ConfigurationError(
-            f"The base_url {url!r} is a link-local or metadata address, which is never called.",
-            param="base_url",
-        )

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime, formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy_core._failures import (
+    MAX_MESSAGE,
+    failure_from_answer,
+    failure_in_body,
+    retry_after_of,
+)
+from proxy_core.errors import (
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamModelMissing,
+    UpstreamProtocolError,
+    UpstreamRefusedCredential,
+    UpstreamRejected,
+    UpstreamThrottled,
+)
+
+
+def answer(status: int, error: Any = None, *headers: tuple[bytes, bytes]) -> UpstreamError:
+    return failure_from_answer(status, headers, json.dumps({"error": error}).encode())
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "reason", "verdict"),
+    [
+        (400, None, UpstreamRejected, "", "succeeded"),
+        (400, "context_length_exceeded", UpstreamRejected, "context_length", "succeeded"),
+        (400, "content_policy_violation", UpstreamRejected, "content_policy", "succeeded"),
+        (400, "content_filter", UpstreamRejected, "content_policy", "succeeded"),
+        (409, None, UpstreamRejected, "", "succeeded"),
+        (413, None, UpstreamRejected, "", "succeeded"),
+        (422, None, UpstreamRejected, "", "succeeded"),
+        (401, "invalid_api_key", UpstreamRefusedCredential, "error", "let_go"),
+        (402, None, UpstreamRefusedCredential, "error", "let_go"),
+        (403, None, UpstreamRefusedCredential, "error", "let_go"),
+        (429, "insufficient_quota", UpstreamRefusedCredential, "error", "let_go"),
+        (400, "billing_hard_limit_reached", UpstreamRefusedCredential, "error", "let_go"),
+        (429, "rate_limit_exceeded", UpstreamThrottled, "error", "let_go"),
+        (429, None, UpstreamThrottled, "error", "let_go"),
+        (404, "model_not_found", UpstreamModelMissing, "error", "let_go"),
+        (408, None, UpstreamFailed, "error", "failed"),
+        (500, None, UpstreamFailed, "error", "failed"),
+        (503, "overloaded_error", UpstreamFailed, "error", "failed"),
+        (529, None, UpstreamFailed, "error", "failed"),
+        (599, None, UpstreamFailed, "error", "failed"),
+        (201, None, UpstreamProtocolError, "error", "failed"),
+        (204, None, UpstreamProtocolError, "error", "failed"),
+        (302, None, UpstreamProtocolError, "error", "failed"),
+        (101, None, UpstreamProtocolError, "error", "failed"),
+    ],
+)
+def test_a_status_and_a_code_say_what_happened(
+    status: int, code: str | None, kind: type[UpstreamError], reason: str, verdict: str
+) -> None:
+    """Each refusal is one error of ours, which knows its fallback and its verdict."""
+    failure = answer(status, {"message": "m", "type": "t", "code": code})
+    assert type(failure) is kind
+    assert (failure.upstream_status, failure.reason, failure.verdict) == (status, reason, verdict)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": "rate_limit_exceeded"}, UpstreamThrottled),
+        ({"type": "rate_limit_error"}, UpstreamThrottled),
+        ({"code": 429}, UpstreamThrottled),
+        ({"code": "503"}, UpstreamFailed),
+        ({"code": 404}, UpstreamModelMissing),
+        ({"code": 400, "type": "exceed_context_size_error"}, UpstreamRejected),
+        ({"type": "invalid_request_error"}, UpstreamRejected),
+        ({"code": "insufficient_quota"}, UpstreamRefusedCredential),
+        ({"type": "authentication_error"}, UpstreamRefusedCredential),
+        ({"type": "overloaded_error"}, UpstreamFailed),
+        ({"code": 200}, UpstreamFailed),
+        ({"code": "9" * 5000}, UpstreamFailed),
+        ({"code": True}, UpstreamFailed),
+        ({"code": ["x"]}, UpstreamFailed),
+        ({}, UpstreamFailed),
+        ([], UpstreamFailed),
+        (7, UpstreamFailed),
+        ("text", UpstreamFailed),
+    ],
+)
+def test_an_error_inside_an_answer_says_it_by_its_code(
+    error: Any, kind: type[UpstreamError]
+) -> None:
+    """There is no status, so the code or the type tells; what tells nothing has failed."""
+    failure = failure_in_body(json.dumps(error).encode())
+    assert type(failure) is kind
+    assert failure.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": 400, "type": "exceed_context_size_error", "message": "the request is too long"},
+        {"code": 400, "type": "BadRequestError", "message": "the maximum context length is 8192"},
+        {"message": "the request exceeds the available context size, try increasing it"},
+        {"code": "context_length_exceeded", "message": "m"},
+    ],
+)
+def test_a_full_context_is_known_by_code_type_or_words(error: dict[str, Any]) -> None:
+    """vLLM and llama.cpp have the status as code; a larger model may still be asked."""
+    assert answer(400, error).reason == "context_length"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error":{"message":"nested"}}', "nested"),
+        (b'{"error":"a string"}', "a string"),
+        (b'{"object":"error","message":"flat","code":400}', "flat"),
+        (b'{"detail":"from FastAPI"}', "from FastAPI"),
+        (b'{"detail":[{"loc":["body"]}]}', '[{"loc":["body"]}]'),
+        (b'[{"error":{"message":"in a list"}}]', "in a list"),
+        (b'{"error":{"message":{"a":1}}}', '{"a":1}'),
+        (b"", "the upstream answered 400"),
+        (b"<html>Bad Gateway</html>", "the upstream answered 400"),
+        (b"null", "the upstream answered 400"),
+        (b"[]", "the upstream answered 400"),
+        (b'{"error":null}', "the upstream answered 400"),
+        (b'{"error":{"message":7e400}}', "the upstream answered 400"),
+        (b'{"error":{"message":"\xff"}}', "the upstream answered 400"),
+        (b'{"error":{"message":"cut', "the upstream answered 400"),
+        (bytes(range(256)) * 100, "the upstream answered 400"),
+        (b"[" * 60_000, "the upstream answered 400"),
+        (b'{"error":{"message":"' + b"x" * 60_000 + b'"}}', "x" * MAX_MESSAGE),
+    ],
+)
+def test_the_message_is_the_upstreams_where_it_can_be_read(body: bytes, message: str) -> None:
+    """In each of the shapes that are about; else the status, and never more than 2,000 characters."""
+    assert failure_from_answer(400, [], body).message == message
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_nothing_of_a_refused_credential_is_told(status: int) -> None:
+    """The upstream's text, code and param may quote our key: none of them goes on."""
+    secret = "sk-proj-abc123"
+    failure = answer(
+        status, {"message": f"Bad key {secret}", "code": secret, "type": secret, "param": secret}
+    )
+    told = f"{failure!r} {vars(failure)}"
+    assert secret not in told and "Bad key" not in told
+    assert str(status) in failure.message
+
+
+def test_a_known_code_of_a_refused_credential_is_told() -> None:
+    """The operator reads whether the key is wrong or the account is empty."""
+    failure = answer(429, {"message": "m", "code": "insufficient_quota"})
+    assert failure.upstream_code == "insufficient_quota"
+    assert "(429 insufficient_quota)" in failure.message
+
+
+def test_code_and_param_are_kept_for_the_client() -> None:
+    """They are what SDKs look at."""
+    failure = answer(400, {"message": "m", "type": "t", "code": "c", "param": "top_p"})
+    assert (failure.upstream_code, failure.param) == ("c", "top_p")
+    assert answer(400, {"message": "m", "type": "t"}).upstream_code == "t"
+    assert answer(400, {"message": "m", "param": 7}).param is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([], None),
+        ([(b"retry-after", b"7")], 7.0),
+        ([(b"retry-after", b" 0.5 ")], 0.5),
+        ([(b"retry-after-ms", b"250")], 0.25),
+        ([(b"retry-after-ms", b"1500.5"), (b"retry-after", b"9")], 1.5005),
+        ([(b"retry-after-ms", b"soon"), (b"retry-after", b"9")], 9.0),
+        ([(b"retry-after", b"0")], 0.0),
+        ([(b"retry-after", b"99999999999")], 30 * 86400.0),
+        ([(b"retry-after", b"Wed, 21 Oct 2015 07:28:00 GMT")], 0.0),
+        ([(b"retry-after", b"Fri, 31 Dec 9999 23:59:59 GMT")], 30 * 86400.0),
+        ([(b"retry-after", b"")], None),
+        ([(b"retry-after", b"-5")], None),
+        ([(b"retry-after", b"1e9")], None),
+        ([(b"retry-after", b"inf")], None),
+        ([(b"retry-after", b"9" * 400)], None),
+        ([(b"retry-after", b"soon")], None),
+        ([(b"retry-after", b"\xff\xfe")], None),
+        ([(b"retry-after", b"Wed, 99 Foo 2015 77:28:00 GMT")], None),
+        ([(b"x-retry-after", b"5")], None),
+    ],
+)
+def test_retry_after_in_its_forms(
+    headers: list[tuple[bytes, bytes]], seconds: float | None
+) -> None:
+    """Milliseconds first, then seconds or a date; a month at most, and nonsense is nothing."""
+    assert retry_after_of(headers) == seconds
+    assert failure_from_answer(429, headers, b"").retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        lambda at: formatdate(at, usegmt=True),
+        lambda at: formatdate(at).replace("-0000", ""),
+        lambda at: format_datetime(datetime.fromtimestamp(at, timezone(timedelta(hours=5)))),
+        lambda at: format_datetime(datetime.fromtimestamp(at, UTC)),
+    ],
+)
+def test_a_date_is_counted_from_now(date: Any) -> None:
+    """With or without a zone, which is then UTC; whatever zone this machine is in."""
+    wait = retry_after_of([(b"retry-after", date(time.time() + 100).encode())])
+    assert wait is not None
+    assert 95 < wait <= 100
+
+
+@given(
+    value=st.one_of(
+        st.binary(max_size=40),
+        st.from_regex(
+            r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ [+-]?\w*", fullmatch=True
+        ).map(lambda text: text.encode("latin-1", "replace")),
+    )
+)
+def test_no_retry_after_breaks_anything(value: bytes) -> None:
+    """Any bytes give seconds within a month, or None."""
+    for name in (b"retry-after", b"retry-after-ms"):
+        wait = retry_after_of([(name, value)])
+        assert wait is None or 0 <= wait <= 30 * 86400
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["error", "message", "code", "type", "param"]), inner),
+    ),
+    max_leaves=6,
+)
+
+
+@given(status=st.integers(100, 999), value=JSON, damage=st.binary(max_size=3))
+def test_any_body_gives_an_error_of_ours(status: int, value: Any, damage: bytes) -> None:
+    """Whatever an upstream sends with a refusal, there is one UpstreamError with a message."""
+    body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass") + damage
+    for failure in (failure_from_answer(status, [], body), failure_in_body(body)):
+        assert isinstance(failure, UpstreamError)
+        assert 0 < len(failure.message) <= MAX_MESSAGE

@@ -1,0 +1,701 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy_core import (
+    HttpClient,
+    HttpRequest,
+    PoolLimits,
+    Timeouts,
+    is_forbidden,
+    is_forbidden_host,
+)
+from proxy_core.errors import (
+    ConfigurationError,
+    ConnectFailed,
+    PoolExhausted,
+    UpstreamDisconnected,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+
+TLS = Path(__file__).with_name("tls")
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Upstream:
+    """Plays one handler a connection and keeps what it read of each request."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.connections = 0
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.gone = asyncio.Event()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1/x"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while await self._read(reader):
+                await self._handler(reader, writer)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.gone.set()
+            writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> bool:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return False
+        self.heads.append(head)
+        sizes = [
+            line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
+        ]
+        self.bodies.append(await reader.readexactly(int(sizes[0].split(b":")[1]) if sizes else 0))
+        return True
+
+
+Start = Callable[..., Awaitable[Upstream]]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Start]:
+    """Starts scripted servers: ``await upstream(handler, ssl=…)``."""
+    async with AsyncExitStack() as stack:
+
+        async def start(handler: Handler, **options: Any) -> Upstream:
+            server = Upstream(handler)
+            listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, **options)
+            stack.callback(listener.close)
+            server.port = listener.sockets[0].getsockname()[1]
+            return server
+
+        yield start
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    made = HttpClient()
+    yield made
+    await made.aclose()
+    assert made.open_responses == 0
+    assert made.held_bytes == 0
+
+
+def says(*writes: bytes | float) -> Handler:
+    """Write these bytes, and wait for so many seconds where a number stands."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for write in writes:
+            if isinstance(write, bytes):
+                writer.write(write)
+                await writer.drain()
+            else:
+                await asyncio.sleep(write)
+
+    return handler
+
+
+def then_close(*writes: bytes | float) -> Handler:
+    speak = says(*writes)
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await speak(reader, writer)
+        writer.close()
+
+    return handler
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNK = b"2\r\nhi\r\n"
+LAST = b"0\r\n\r\n"
+
+
+def post(url: str, body: bytes = b"{}", *headers: tuple[bytes, bytes]) -> HttpRequest:
+    return HttpRequest("POST", url, list(headers), body)
+
+
+async def ask(client: HttpClient, url: str, **limits: float) -> bytes:
+    async with client.send(post(url), timeouts=Timeouts(**limits)) as response:
+        return await response.read()
+
+
+async def test_what_was_given_is_sent_and_nothing_else(upstream: Start, client: HttpClient) -> None:
+    """Method, path, the caller's headers and body, and a length: no cookies, no user agent."""
+    server = await upstream(says(OK))
+    request = post(server.url + "?a=%20b", b'{"a":1}', (b"X-Key", b"v"), (b"accept", b"*/*"))
+    async with client.send(request) as response:
+        assert (response.status, await response.read()) == (200, b"hello")
+    first, *lines = server.heads[0].rstrip().split(b"\r\n")
+    assert first == b"POST /v1/x?a=%20b HTTP/1.1"
+    assert sorted(line.lower() for line in lines) == [
+        b"accept: */*",
+        b"content-length: 7",
+        b"host: 127.0.0.1:%d" % server.port,
+        b"x-key: v",
+    ]
+    assert server.bodies == [b'{"a":1}']
+
+
+async def test_headers_come_in_lower_case_and_order(upstream: Start, client: HttpClient) -> None:
+    """Names in lower case, values as they came, repeated ones kept."""
+    server = await upstream(
+        says(b"HTTP/1.1 200 OK\r\nX-A: One\r\nContent-Length: 0\r\nx-a: two\r\n\r\n")
+    )
+    async with client.send(post(server.url)) as response:
+        assert response.headers == [(b"x-a", b"One"), (b"content-length", b"0"), (b"x-a", b"two")]
+        assert response.header(b"x-a") == b"One"
+        assert response.header(b"x-b") == b""
+
+
+async def test_chunks_come_as_they_arrive(upstream: Start, client: HttpClient) -> None:
+    """A chunk is given before the next one is sent."""
+    gate = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + CHUNK)
+        await gate.wait()
+        writer.write(b"3\r\nyou\r\n" + LAST)
+
+    server = await upstream(handler)
+    got = []
+    async with client.send(post(server.url)) as response:
+        async for part in response.body:
+            got.append(part)
+            gate.set()
+    assert got == [b"hi", b"you"]
+
+
+async def test_connections_are_used_again(upstream: Start, client: HttpClient) -> None:
+    """Whole answers leave their connection to the next request."""
+    server = await upstream(says(OK))
+    for _ in range(5):
+        await ask(client, server.url)
+    assert (server.connections, len(server.heads)) == (1, 5)
+
+
+async def test_a_block_that_is_left_early_closes_its_connection(
+    upstream: Start, client: HttpClient
+) -> None:
+    """The upstream notices at once, and the answer is not counted as open any more."""
+
+    async def until_it_leaves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + CHUNK)
+        await reader.read()
+        writer.close()
+
+    server = await upstream(until_it_leaves)
+    async with client.send(post(server.url)) as response:
+        assert client.open_responses == 1
+        assert await anext(response.body) == b"hi"
+        assert not server.gone.is_set()
+    assert client.open_responses == 0
+    await asyncio.wait_for(server.gone.wait(), 1)
+
+
+async def test_redirects_are_not_followed(upstream: Start, client: HttpClient) -> None:
+    """A redirect is an answer like any other, and what it points to is never asked."""
+    other = await upstream(says(OK))
+    redirect = b"HTTP/1.1 302 Found\r\nlocation: %s\r\ncontent-length: 0\r\n\r\n"
+    server = await upstream(says(redirect % other.url.encode()))
+    async with client.send(post(server.url)) as response:
+        assert response.status == 302
+    assert other.heads == []
+
+
+async def test_cookies_are_not_kept(upstream: Start, client: HttpClient) -> None:
+    """What one answer sets, no later request sends."""
+    server = await upstream(
+        says(b"HTTP/1.1 200 OK\r\nset-cookie: a=b; Path=/\r\ncontent-length: 0\r\n\r\n")
+    )
+    for _ in range(2):
+        await ask(client, server.url)
+    assert b"cookie" not in server.heads[1].lower()
+
+
+async def test_the_environment_says_nothing(
+    upstream: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Proxies and credentials of the environment are not for a gateway's requests."""
+    proxy, server = await upstream(says(OK)), await upstream(says(OK))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b")
+    monkeypatch.setenv("NETRC", str(netrc))
+    client = HttpClient()
+    await ask(client, server.url)
+    await client.aclose()
+    assert proxy.connections == 0
+    assert b"authorization" not in server.heads[0].lower()
+
+
+async def test_an_answer_is_not_unpacked(upstream: Start, client: HttpClient) -> None:
+    """Compressed bytes stay as they are: nothing small becomes large here."""
+    server = await upstream(
+        says(
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\x8b\x08\x00"
+        )
+    )
+    assert await ask(client, server.url) == b"\x1f\x8b\x08\x00"
+
+
+BREAKS: dict[str, tuple[Handler, type[UpstreamError]]] = {
+    "closed without an answer": (then_close(), UpstreamDisconnected),
+    "closed in the head": (then_close(b"HTTP/1.1 200 OK\r\ncont"), UpstreamDisconnected),
+    "closed in a body with a length": (
+        then_close(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe"),
+        UpstreamDisconnected,
+    ),
+    "closed between chunks": (then_close(HEAD + CHUNK), UpstreamDisconnected),
+    "closed in a chunk": (then_close(HEAD + b"5\r\nhe"), UpstreamDisconnected),
+    "no HTTP": (then_close(b"-ERR unknown command\r\n\r\n"), UpstreamDisconnected),
+    "no chunk size": (then_close(HEAD + b"zz\r\nhi\r\n"), UpstreamDisconnected),
+    "two lengths": (
+        then_close(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!"),
+        UpstreamDisconnected,
+    ),
+    "endless headers": (
+        then_close(b"HTTP/1.1 200 OK\r\n" + b"x-a: b\r\n" * 40_000 + b"\r\n"),
+        UpstreamDisconnected,
+    ),
+}
+
+
+@pytest.mark.parametrize(("handler", "kind"), BREAKS.values(), ids=list(BREAKS))
+async def test_a_broken_answer_is_an_error_of_ours(
+    handler: Handler, kind: type[UpstreamError], upstream: Start, client: HttpClient
+) -> None:
+    """However it breaks, it is one error, before or while the body is read."""
+    server = await upstream(handler)
+    with pytest.raises(kind) as caught:
+        await ask(client, server.url)
+    assert type(caught.value) is kind
+    assert caught.value.verdict == "failed"
+
+
+async def test_a_reset_in_the_body_is_a_break(upstream: Start, client: HttpClient) -> None:
+    """An RST after some chunks: the chunks came, then the error."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + CHUNK)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    server = await upstream(handler)
+    got = []
+    with pytest.raises(UpstreamDisconnected):
+        async with client.send(post(server.url)) as response:
+            async for part in response.body:
+                got.append(part)
+    assert got == [b"hi"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_a_refused_connection_sent_nothing(client: HttpClient) -> None:
+    """Nobody listens: the way to the upstream failed."""
+    with pytest.raises(ConnectFailed, match="could not be reached"):
+        await ask(client, f"http://127.0.0.1:{free_port()}/v1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://nobody.invalid/v1",
+        "http://" + "a" * 70 + ".example/v1",
+        "ftp://127.0.0.1/v1",
+        "http:///v1",
+        "http://[::1/v1",
+        "http://127.0.0.1:99999/v1",
+        "http://a\tb/v1",
+        "nonsense",
+        "",
+    ],
+)
+async def test_a_url_that_leads_nowhere_is_a_failed_connection(
+    url: str, client: HttpClient
+) -> None:
+    """Names that don't resolve and URLs that are none raise no error of the engine's own."""
+    with pytest.raises(ConnectFailed):
+        await ask(client, url, connect=5)
+
+
+async def test_a_header_that_cannot_be_sent_is_not_repeated(
+    upstream: Start, client: HttpClient
+) -> None:
+    """The engine would quote it in its error, and it may hold a key."""
+    server = await upstream(says(OK))
+    request = post(server.url, b"", (b"authorization", b"Bearer sk-secret\r\nx: y"))
+    with pytest.raises(ConnectFailed) as caught:
+        async with client.send(request):
+            pass
+    assert "sk-secret" not in f"{caught.value} {caught.value.__cause__}"
+    assert caught.value.__suppress_context__
+    assert "sk-secret" not in repr(request)
+
+
+async def test_connecting_has_a_limit_of_its_own(client: HttpClient) -> None:
+    """A listener with a full queue swallows the handshake: that is a connect timeout."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        begun = time.monotonic()
+        with pytest.raises(ConnectFailed, match="too long"):
+            await ask(client, f"http://127.0.0.1:{full.getsockname()[1]}/", connect=0.1)
+        assert time.monotonic() - begun < 2
+        for filler in fillers:
+            filler.close()
+
+
+async def test_a_name_that_is_slow_to_resolve_counts_as_connecting(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS is part of the connect limit."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lambda *a, **k: asyncio.sleep(9))
+    with pytest.raises(ConnectFailed, match="too long"):
+        await ask(client, "http://slow.example/", connect=0.05)
+
+
+async def phase_of(client: HttpClient, server: Upstream, **limits: float) -> str:
+    with pytest.raises(UpstreamTimeout) as caught:
+        await ask(client, server.url, **limits)
+    return caught.value.phase
+
+
+async def test_no_answer_is_a_timeout_of_the_first_byte(
+    upstream: Start, client: HttpClient
+) -> None:
+    """The head must come in time."""
+    server = await upstream(says(5.0))
+    assert await phase_of(client, server, first_byte=0.05, between_events=5) == "first_byte"
+
+
+async def test_a_head_without_a_body_is_a_timeout_of_the_first_byte(
+    upstream: Start, client: HttpClient
+) -> None:
+    """A model that still reads its prompt has sent the head already: the same limit again."""
+    server = await upstream(says(HEAD, 5.0))
+    assert await phase_of(client, server, first_byte=0.05, between_events=5) == "first_byte"
+
+
+async def test_silence_in_the_body_is_a_timeout_between_events(
+    upstream: Start, client: HttpClient
+) -> None:
+    """After the first byte only the second limit counts."""
+    server = await upstream(says(HEAD + CHUNK, 5.0))
+    assert await phase_of(client, server, first_byte=5, between_events=0.05) == "between_events"
+
+
+async def test_the_limits_of_the_phases_are_not_mixed_up(
+    upstream: Start, client: HttpClient
+) -> None:
+    """A first byte slower than ``between_events``, and a pause longer than ``first_byte``, are fine."""
+    slow_start = await upstream(says(0.15, HEAD, 0.15, CHUNK, LAST))
+    assert await ask(client, slow_start.url, first_byte=5, between_events=0.05) == b"hi"
+    slow_middle = await upstream(says(HEAD + CHUNK, 0.15, CHUNK, 0.15, LAST))
+    assert await ask(client, slow_middle.url, first_byte=0.1, between_events=5) == b"hihi"
+
+
+async def test_a_drip_is_bounded_by_the_total(upstream: Start, client: HttpClient) -> None:
+    """Bytes that always come in time don't make an answer that never ends."""
+    server = await upstream(says(HEAD, *[CHUNK, 0.02] * 100))
+    begun = time.monotonic()
+    assert await phase_of(client, server, between_events=1, total=0.2) == "total"
+    assert time.monotonic() - begun < 1.5
+
+
+async def test_the_total_counts_before_the_head_too(upstream: Start, client: HttpClient) -> None:
+    """It begins with the request."""
+    server = await upstream(says(5.0))
+    assert await phase_of(client, server, total=0.05) == "total"
+
+
+async def test_a_timeout_of_the_caller_stays_the_callers(
+    upstream: Start, client: HttpClient
+) -> None:
+    """Only our own limits become errors of the upstream."""
+    server = await upstream(says(HEAD + CHUNK, 5.0))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await ask(client, server.url)
+    with pytest.raises(TimeoutError, match="mine"):
+        async with client.send(post(server.url)):
+            raise TimeoutError("mine")
+
+
+async def test_a_pool_has_an_end(upstream: Start) -> None:
+    """With every connection taken, a request waits for its limit and is shed: our own fault."""
+    server = await upstream(says(HEAD + CHUNK, 5.0))
+    client = HttpClient(PoolLimits(connections=1))
+    async with client.send(post(server.url)) as response:
+        await anext(response.body)
+        with pytest.raises(PoolExhausted) as caught:
+            await ask(client, server.url, pool=0.05)
+        assert caught.value.verdict == "let_go"
+    await client.aclose()
+
+
+async def test_cancelled_requests_leave_the_pool_whole(upstream: Start) -> None:
+    """Hundreds of requests cancelled at any moment: afterwards all connections can be had."""
+    server = await upstream(says(0.002, HEAD + CHUNK, 0.002, CHUNK + LAST))
+    client = HttpClient(PoolLimits(connections=2))
+    for number in range(300):
+        task = asyncio.create_task(ask(client, server.url))
+        await asyncio.sleep(number % 7 / 1000)
+        task.cancel()
+        await asyncio.wait((task,))
+    assert client.open_responses == 0
+    for answer in await asyncio.gather(*[ask(client, server.url) for _ in range(4)]):
+        assert answer == b"hihi"
+    await client.aclose()
+
+
+async def test_a_whole_answer_has_a_cap(upstream: Start) -> None:
+    """An answer larger than the cap is cut, and what was held is let go."""
+    server = await upstream(says(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"))
+    for cap, fits in ((5, True), (4, False)):
+        client = HttpClient(PoolLimits(max_answer=cap))
+        if fits:
+            assert await ask(client, server.url) == b"hello"
+        else:
+            with pytest.raises(UpstreamProtocolError, match="larger than 4 bytes"):
+                await ask(client, server.url)
+        assert client.held_bytes == 0
+        await client.aclose()
+
+
+async def test_held_bytes_are_what_is_collected(upstream: Start, client: HttpClient) -> None:
+    """An answer that is being read whole counts while its block lasts."""
+    server = await upstream(says(OK))
+    async with client.send(post(server.url)) as response:
+        assert client.held_bytes == 0
+        await response.read()
+        assert client.held_bytes == 5
+
+
+FORBIDDEN = [
+    "169.254.169.254",
+    "169.254.0.23",
+    "fe80::1",
+    "fe80::a9fe:a9fe%eth0",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "100.100.100.200",
+    "192.0.0.192",
+    "168.63.129.16",
+    "0.0.0.0",
+    "::",
+    "::ffff:169.254.169.254",
+    "::ffff:0:169.254.169.254",
+    "::169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe",
+    "2002:a9fe:a9fe::1",
+    "::ffff:0.0.0.0",
+]
+FORBIDDEN_HOSTS = [
+    *FORBIDDEN,
+    "[fe80::1]",
+    "169.254.169.254.",
+    "2852039166",
+    "0xa9fea9fe",
+    "0xa9.254.43518",
+    "0251.0376.0251.0376",
+    "169.16689662",
+    "0",
+    "metadata",
+    "Metadata.Google.Internal",
+    "metadata.google.internal.",
+    "metadata.goog",
+    "metadata.tencentyun.com",
+    "instance-data",
+    "instance-data.ec2.internal",
+]
+ALLOWED = ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "fd12::1", "8.8.8.8", "2001:db8::1"]
+ALLOWED_HOSTS = [
+    *ALLOWED,
+    "localhost",
+    "api.openai.com",
+    "2130706433",
+    "metadata.example.com",
+    "1and1",
+    "",
+]
+
+
+@pytest.mark.parametrize("address", FORBIDDEN)
+def test_link_local_and_metadata_addresses_are_forbidden(address: str) -> None:
+    """Each cloud's, and IPv4 ones inside of IPv6."""
+    assert is_forbidden(address)
+
+
+@pytest.mark.parametrize("address", ALLOWED)
+def test_private_addresses_are_allowed(address: str) -> None:
+    """An operator's upstream may be anywhere else."""
+    assert not is_forbidden(address)
+
+
+@pytest.mark.parametrize("host", FORBIDDEN_HOSTS)
+def test_hosts_are_forbidden_in_any_spelling(host: str) -> None:
+    """Whole numbers, hexadecimal, octal, brackets, dots at the end, and the known names."""
+    assert is_forbidden_host(host)
+
+
+@pytest.mark.parametrize("host", ALLOWED_HOSTS)
+def test_other_hosts_are_not_judged_by_their_text(host: str) -> None:
+    """A name is judged when it is resolved."""
+    assert not is_forbidden_host(host)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0"])
+async def test_a_name_that_resolves_to_a_forbidden_address_is_not_called(
+    address: str, client: HttpClient, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else it resolves to: no connection is made."""
+    server = await upstream(says(OK))
+
+    async def resolve(host: str, port: int, **options: Any) -> list[Any]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)),
+        ]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    with pytest.raises(ConnectFailed, match="metadata"):
+        await ask(client, f"http://harmless.example:{server.port}/")
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1%25lo]", "2852039166", "0.0.0.0"])
+async def test_a_forbidden_address_is_not_called(host: str, client: HttpClient) -> None:
+    """The check stands between the engine and the network, whoever made the URL."""
+    with pytest.raises(ConnectFailed, match=r"metadata|could not be resolved"):
+        await ask(client, f"http://{host}/latest/meta-data", connect=2)
+
+
+async def test_the_checked_address_is_the_one_that_is_called(
+    client: HttpClient, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is resolved once: a second, other answer of DNS has no chance."""
+    server = await upstream(says(OK))
+    asked = []
+
+    async def resolve(host: str, port: int, **options: Any) -> list[Any]:
+        asked.append(host)
+        address = "127.0.0.1" if host == "127.0.0.1" or len(asked) == 1 else "169.254.169.254"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    assert await ask(client, f"http://moving.example:{server.port}/") == b"hello"
+    assert asked.count("moving.example") == 1
+    assert b"host: moving.example:%d" % server.port in server.heads[0].lower()
+
+
+async def test_the_next_address_is_tried(
+    client: HttpClient, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address that refuses or swallows packets leaves time for the others."""
+    server = await upstream(says(OK))
+
+    async def resolve(host: str, port: int, **options: Any) -> list[Any]:
+        if host == "pool.example":
+            addresses = ["::1", "127.0.0.2", "127.0.0.1"]
+        else:
+            addresses = [host]
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                6,
+                "",
+                (address, port, 0, 0) if ":" in address else (address, port),
+            )
+            for address in addresses
+        ]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    assert await ask(client, f"http://pool.example:{server.port}/") == b"hello"
+
+
+async def tls_upstream(upstream: Start) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "localhost.pem")
+    server = await upstream(says(OK), ssl=context)
+    return f"https://localhost:{server.port}/v1"
+
+
+async def test_a_private_authority_is_trusted_where_it_is_named(upstream: Start) -> None:
+    """``ca`` is the file that makes an upstream with its own certificates work."""
+    client = HttpClient(ca=str(TLS / "authority.pem"))
+    assert await ask(client, await tls_upstream(upstream)) == b"hello"
+    await client.aclose()
+
+
+async def test_an_unknown_certificate_is_refused(upstream: Start, client: HttpClient) -> None:
+    """Without ``ca`` the same upstream can't be reached, and there is no way to look away."""
+    with pytest.raises(ConnectFailed, match="certificate verify failed"):
+        await ask(client, await tls_upstream(upstream))
+
+
+async def test_a_certificate_for_another_name_is_refused(upstream: Start) -> None:
+    """Trust in the authority is not trust in each of its names."""
+    url = (await tls_upstream(upstream)).replace("localhost", "127.0.0.2")
+    client = HttpClient(ca=str(TLS / "authority.pem"))
+    with pytest.raises(ConnectFailed):
+        await ask(client, url)
+    await client.aclose()
+
+
+async def test_a_server_without_tls_is_a_failed_connection(
+    upstream: Start, client: HttpClient
+) -> None:
+    """https to a port that speaks http."""
+    server = await upstream(says(OK))
+    with pytest.raises(ConnectFailed):
+        await ask(client, server.url.replace("http://", "https://"), connect=0.5)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+@pytest.mark.parametrize("field", ["ca", "cert"])
+def test_files_that_are_no_certificates_are_named(
+    field: str, content: str | None, tmp_path: Path
+) -> None:
+    """A missing or wrong file is said at construction, with the field and the path."""
+    path = tmp_path / "some.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"some\.pem") as caught:
+        HttpClient(**{field: str(path)})  # type: ignore[arg-type]
+    assert caught.value.param == field
