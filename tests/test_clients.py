@@ -69,8 +69,7 @@ def test_chat_stream(sdk: openai.OpenAI) -> None:
 def test_chat_stream_with_usage(sdk: openai.OpenAI) -> None:
     """A client that asks for usage gets it, as the last event, with the model's own count."""
     *chunks, last = sdk.chat.completions.create(
-        model=MODEL,
-        messages=MESSAGES,
+        **ASK,
         max_tokens=8,
         stream=True,
         stream_options={"include_usage": True},
@@ -162,8 +161,7 @@ async def test_the_async_sdk(url: str) -> None:
         stream = await sdk.chat.completions.create(**ASK, max_tokens=8, stream=True)
         check_chunks([part async for part in stream])
         stream = await sdk.chat.completions.create(
-            model=MODEL,
-            messages=MESSAGES,
+            **ASK,
             max_tokens=8,
             stream=True,
             stream_options={"include_usage": True},

@@ -108,7 +108,8 @@ def test_check_tells_every_problem(tmp_path: Path, config: Path) -> None:
     assert (good.returncode, good.stderr) == (0, "")
     bad = tmp_path / "bad.yaml"
     bad.write_text(
-        "providers: {openai: {kind: opnai, api_kye: x}}\nmodels: [{name: m, target: opnai/m}]\nservr: {}\n"
+        "providers: {openai: {kind: opnai, api_kye: x}}\n"
+        "models: [{name: m, target: opnai/m}]\nservr: {}\n"
     )
     done = run("check", str(bad))
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""What the repository's README shows works: the SDK's lines, the configuration, the tables' names."""
+"""What the repository's README shows works: the SDK's lines, the configuration, the links."""
 
 from __future__ import annotations
 

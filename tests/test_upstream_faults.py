@@ -96,6 +96,12 @@ async def begun_and_reset(writer: Writer) -> None:
     await reset(writer)
 
 
+async def begun_and_silent(writer: Writer) -> None:
+    writer.write(head() + b'content-length: 500\r\n\r\n{"choices":')
+    await writer.drain()
+    await asyncio.sleep(3)
+
+
 def one_long_line(before: bytes, megabytes: int = 100) -> Play:
     async def play(writer: Writer) -> None:
         writer.write(before)
@@ -190,6 +196,7 @@ FAULTS = {
     "no-content": bad(whole(b"", 204)),
     "truncated-json": bad(whole(json.dumps(GOOD).encode()[:-20])),
     "truncated-body": broke(raw_bytes(head() + b'content-length: 500\r\n\r\n{"choices":'), WHOLE),
+    "truncated-and-silent": Fault(begun_and_silent, BROKEN, 504, "upstream_timeout", WHOLE),
     "truncated-and-reset": broke(begun_and_reset, WHOLE),
     "not-utf8": bad(whole(json.dumps(GOOD).encode().replace(b"Hello", b"\xff\xfe")), WHOLE),
     "nan": bad(whole(json.dumps({**GOOD, "x": float("nan")}).encode()), WHOLE),

@@ -28,7 +28,7 @@ def client_of(app: Any) -> TestClient:
 
 def test_a_config_path_that_is_not_there_is_named() -> None:
     """A missing file is an error with its name, never the defaults in silence."""
-    with pytest.raises(InvalidSettings, match="no-such-file.yaml"):
+    with pytest.raises(InvalidSettings, match=r"no-such-file\.yaml"):
         create_app(config_path="/no-such-file.yaml")
 
 
@@ -36,7 +36,8 @@ def test_a_config_file_is_served(tmp_path: Path) -> None:
     """The models of the file are those that the app lists."""
     file = tmp_path / "config.yaml"
     file.write_text(
-        "providers: {up: {kind: vllm}}\nmodels: [{name: chat, target: up/x}, {name: 'a/b', target: up/y}]\n"
+        "providers: {up: {kind: vllm}}\n"
+        "models: [{name: chat, target: up/x}, {name: 'a/b', target: up/y}]\n"
     )
     with client_of(create_app(file)) as client:
         listed = [model["id"] for model in client.get("/v1/models").json()["data"]]
@@ -85,7 +86,7 @@ def test_a_decorator_middleware_sees_every_request(settings: Settings) -> None:
 
 
 def test_a_replaced_stack_sees_every_request(settings: Settings) -> None:
-    """Whoever replaces ``build_middleware_stack``, as OpenTelemetry's instrumentor does, is not bypassed."""
+    """Whoever replaces ``build_middleware_stack``, as an instrumentor does, is not bypassed."""
     seen: list[str] = []
     app = create_app(settings=settings)
     inner = app.build_middleware_stack
@@ -123,7 +124,7 @@ def test_opentelemetrys_instrumentor_sees_hot_requests(settings: Settings) -> No
 
 
 def test_it_serves_when_mounted(settings: Settings) -> None:
-    """Mounted in another app, where no lifespan of ours runs, it answers from the first request on."""
+    """Mounted in another app, where no lifespan of ours runs, it answers at once."""
     outer = FastAPI()
     outer.mount("/llm", create_app(settings=settings))
     client = client_of(outer)
@@ -149,7 +150,7 @@ def test_metrics_can_be_switched_off(settings: Settings) -> None:
 
 
 def test_the_document_describes_the_hot_routes(settings: Settings) -> None:
-    """Requests and answers of the hot routes are in the OpenAPI document, and every reference resolves."""
+    """The hot routes' requests and answers are in the document, and each reference resolves."""
     document = client_of(create_app(settings=settings)).get("/openapi.json").json()
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
         operation = document["paths"][path]["post"]
@@ -161,7 +162,7 @@ def test_the_document_describes_the_hot_routes(settings: Settings) -> None:
 
 @pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
 def test_scoped_routes_need_a_key_on_an_open_listener(path: str) -> None:
-    """Off loopback they deny by default: no key 401, a key without the scope 403, one with it 200."""
+    """Off loopback they deny by default: no key 401, without the scope 403, with it 200."""
     scope = "metrics" if path == "/metrics" else "docs"
     settings = settings_for(
         "http://127.0.0.1:9/v1",
@@ -207,3 +208,10 @@ async def _post(app: GatewayApp) -> int:
 
 class _Never:
     callback = None
+
+
+def test_scoped_routes_are_closed_to_foreign_names(settings: Settings) -> None:
+    """A name that was rebound to this machine, or a balancer on it, doesn't open the metrics."""
+    app = create_app(settings=settings.model_copy(update={"keys": ()}))
+    rebound = TestClient(app, base_url="http://evil.example", client=("127.0.0.1", 1))
+    assert [rebound.get(path).status_code for path in ("/metrics", "/docs")] == [403, 403]

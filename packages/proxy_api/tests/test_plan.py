@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,20 +25,20 @@ from proxy_logging import NoTracer
 KEY = Key("k", "k")
 
 
-def snapshot(**sections: object) -> Snapshot:
-    base: dict[str, object] = {
+def snapshot(**sections: Any) -> Snapshot:
+    base: dict[str, Any] = {
         "providers": {
             "a": {"kind": "vllm"},
             "b": {"kind": "ollama"},
             "c": {"kind": "llamacpp"},
         }
     }
-    settings = Settings(**{**base, **sections})
-    made = compose(settings, Runtime(), Parts(lambda event: None, NoTracer()))
+    parts = Parts(lambda event: None, NoTracer())
+    made = compose(Settings(**{**base, **sections}), Runtime(), parts)
     return replace(made, rng=random.Random(7))
 
 
-def call(model: str, **fields: object) -> Call:
+def call(model: str) -> Call:
     return CHAT.read(CHAT_BODY.replace(b"MODEL", model.encode()))
 
 
@@ -109,7 +110,7 @@ def test_a_key_uses_its_models_only() -> None:
     key = Key("k", "ci", models=ModelTable([("chat", None), ("gpt-*", None)]))
     assert house.plan(call("chat"), key).route == "chat"
     assert house.plan(call("gpt-4"), key).route == "gpt-4"
-    with pytest.raises(PermissionRefused, match="'ci'.*'other'"):
+    with pytest.raises(PermissionRefused, match=r"'ci'.*'other'"):
         house.plan(call("other"), key)
     assert house.names(key) == ["chat", "gpt-4"]
 
@@ -160,18 +161,11 @@ def test_what_lives_survives_a_new_configuration() -> None:
     """Breakers and pools of deployments that are still named are the same objects afterwards."""
     runtime = Runtime()
     parts = Parts(lambda event: None, NoTracer())
-    providers = {"a": {"kind": "vllm"}}
-    one = compose(
-        Settings(providers=providers, models=[{"name": "m", "target": "a/x"}]), runtime, parts
-    )
-    two = compose(
-        Settings(
-            providers=providers,
-            models=[{"name": "m", "target": "a/x", "weight": 5}, {"name": "n", "target": "a/y"}],
-        ),
-        runtime,
-        parts,
-    )
+    providers: Any = {"a": {"kind": "vllm"}}
+    narrow: Any = [{"name": "m", "target": "a/x"}]
+    wide: Any = [{"name": "m", "target": "a/x", "weight": 5}, {"name": "n", "target": "a/y"}]
+    one = compose(Settings(providers=providers, models=narrow), runtime, parts)
+    two = compose(Settings(providers=providers, models=wide), runtime, parts)
     before, after = (house.plan(call("m"), KEY).attempts[0].deployment for house in (one, two))
     assert before.breaker is after.breaker
     assert before.provider is after.provider

@@ -139,7 +139,7 @@ def test_a_full_context_is_known_by_code_type_or_words(error: dict[str, Any]) ->
     ],
 )
 def test_the_message_is_the_upstreams_where_it_can_be_read(body: bytes, message: str) -> None:
-    """In each of the shapes that are about; else the status, and never more than 2,000 characters."""
+    """In each of the shapes that are about; else the status; 2,000 characters at most."""
     assert failure_from_answer(400, [], body).message == message
 
 

@@ -14,6 +14,8 @@ from proxy_core.errors import (
 )
 
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+TWICE = b'{"include_usage":true,"include_usage":false}'
+REPORT = b'{"prompt_tokens":9,"completion_tokens":4}'
 ANSWER: dict[str, Any] = {"id": "c", "model": "up/x", "choices": [{"index": 0}]}
 
 
@@ -85,8 +87,7 @@ def test_embeddings_never_stream() -> None:
         ),
         (
             CHAT,
-            b'{"model":"m","messages":[],"stream":true,'
-            b'"stream_options":{"include_usage":true,"include_usage":false}}',
+            b'{"model":"m","messages":[],"stream":true,"stream_options":' + TWICE + b"}",
             "stream_options",
             "occurs 2 times",
         ),
@@ -160,7 +161,7 @@ def test_usage_is_asked_for_only_of_streams_and_of_those_that_take_it(
 
 def test_a_whole_answer_has_the_asked_name() -> None:
     """All else is the upstream's, byte for byte."""
-    raw = b'{"model" : "up/x","choices":[{"n":1E400}], "usage":{"prompt_tokens":9,"completion_tokens":4}}'
+    raw = b'{"model" : "up/x","choices":[{"n":1E400}], "usage":' + REPORT + b"}"
     usage = Usage()
     assert CHAT.whole(read(), raw, usage) == raw.replace(b"up/x", b"chat")
     assert usage == Usage(9, 4, reported=True)

@@ -56,7 +56,8 @@ def test_the_pieces_never_matter(data: st.DataObject, raw: bytes) -> None:
 def by_the_standard(raw: bytes) -> list[tuple[bytes, bytes]]:
     """Names and data of the events, read line by line as the standard tells it."""
     events = []
-    name, data = b"", []
+    name = b""
+    data: list[bytes] = []
     lines = re.split(rb"\r\n|\n|\r", raw)
     for line in lines[:-1]:
         if not line:

@@ -48,7 +48,7 @@ def failure_of(*pieces: bytes) -> UpstreamError:
 
 
 def test_a_whole_stream_passes_verbatim_but_for_the_name() -> None:
-    """Odd spacing, numbers, unknown fields and comments stay; ``model`` becomes what was asked for."""
+    """Odd spacing, numbers, unknown fields and comments stay; ``model`` becomes the asked name."""
     pieces = [
         b": hi\n\n",
         b'data: {"model": "up/x" ,"n":1E400, "choices":[{"delta":{"content":"H\\u00e9"}}]}\n\n',

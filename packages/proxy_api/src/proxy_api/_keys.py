@@ -14,7 +14,16 @@ from urllib.parse import urlsplit
 from proxy_core import Limits, ModelTable, Secret
 from proxy_core.errors import AuthenticationFailed, PermissionRefused
 
-__all__ = ["Caller", "Key", "KeyRing", "Keys", "LocalOnly", "is_loopback", "is_loopback_host"]
+__all__ = [
+    "Caller",
+    "Key",
+    "KeyRing",
+    "Keys",
+    "LocalOnly",
+    "is_addressed_locally",
+    "is_loopback",
+    "is_loopback_host",
+]
 
 _CREDENTIALS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
 _LONGEST: Final = 512
@@ -126,6 +135,13 @@ def is_loopback(address: str) -> bool:
 def is_loopback_host(host: str) -> bool:
     """Whether the name in a Host header or a URL is this machine."""
     return host == "localhost" or host.endswith(".localhost") or is_loopback(host)
+
+
+def is_addressed_locally(caller: Caller) -> bool:
+    """Whether the request comes from this machine and names it: no balancer, no rebound name."""
+    if caller.peer is None:
+        return True
+    return is_loopback(caller.peer) and is_loopback_host(_host_name(caller.header(b"host")))
 
 
 def _check_host(caller: Caller, hosts: frozenset[str]) -> None:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy_api import _openapi
 from proxy_api._errors import answer_to
-from proxy_api._keys import Key, is_loopback, is_loopback_host
+from proxy_api._keys import Key, is_addressed_locally, is_loopback_host
 from proxy_api._response import Surface
 from proxy_core.errors import InvalidRequest, ModelNotFound, PermissionRefused, ProxyError
 
@@ -144,7 +144,7 @@ def _require(gateway: Gateway, request: Request, scope: str) -> None:
     caller = _Caller(request)
     server = gateway.settings.server
     local = server.uds is not None or is_loopback_host(server.host)
-    if local and (caller.peer is None or is_loopback(caller.peer)):
+    if local and is_addressed_locally(caller):
         return
     key = gateway.snapshot.keys.authenticate(caller)
     if scope not in key.scopes:

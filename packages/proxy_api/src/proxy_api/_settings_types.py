@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 from pydantic import WithJsonSchema as Schema
 
-from proxy_api._addresses import check_base_url, is_url
 from proxy_api._units import parse_duration, parse_size
+from proxy_api._urls import check_base_url, is_url
 from proxy_core import Limit
 from proxy_core.errors import ConfigurationError
 

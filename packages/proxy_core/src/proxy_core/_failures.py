@@ -140,7 +140,7 @@ def _failure(status: int, complaint: Complaint, retry_after: float | None) -> Up
 def _credential_refused(
     status: int, complaint: Complaint, retry_after: float | None
 ) -> UpstreamRefusedCredential:
-    """Nothing of the upstream's own text: it may quote our key, which is not the client's affair."""
+    """Nothing of the upstream's own text: it may quote our key, no client's affair."""
     known = (text for text in (complaint.code, complaint.type) if text in _KNOWN_CODES)
     code = next(known, None)
     told = f"the upstream refused the proxy's own credential ({status}{f' {code}' if code else ''})"

@@ -177,11 +177,11 @@ def _outgoing(request: HttpRequest, clock: dict[str, float]) -> httpx2.Request:
             content=request.body,
             extensions={"timeout": clock},
         )
-        if (outgoing.url.port or 0) > _LAST_PORT:
-            raise ValueError(f"there is no port {outgoing.url.port}")
-        return outgoing
     except (httpx2.InvalidURL, ValueError) as error:
         raise ConnectFailed(f"the upstream's URL can't be used: {error}") from None
+    if (outgoing.url.port or 0) > _LAST_PORT:
+        raise ConnectFailed(f"the upstream's URL can't be used: no port {outgoing.url.port}")
+    return outgoing
 
 
 async def _body(answer: httpx2.Response, timeouts: Timeouts) -> AsyncGenerator[bytes, None]:

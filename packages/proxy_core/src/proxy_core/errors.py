@@ -216,6 +216,7 @@ class UpstreamRejected(UpstreamError):
 
     @property
     def reason(self) -> str:
+        """``context_length``, ``content_policy`` or none: elsewhere the same may fit."""
         return self._REASONS.get(self.upstream_code or "", "")
 
 

@@ -25,13 +25,11 @@ __all__ = [
     "Script",
 ]
 
+_HEAD = b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"fake","choices":'
 _CHUNKS = (
-    b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"fake","choices":'
-    b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n',
-    b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"fake","choices":'
-    b'[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}]}\n\n',
-    b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"fake","choices":'
-    b'[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
+    _HEAD + b'[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n',
+    _HEAD + b'[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}]}\n\n',
+    _HEAD + b'[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
     b"data: [DONE]\n\n",
 )
 
@@ -74,6 +72,7 @@ class FakeProvider:
     async def send(
         self, call: Call, *, model: str, timeouts: Timeouts = Timeouts()
     ) -> AsyncIterator[Reply]:
+        """Play the next script."""
         script = self._scripts[min(len(self.calls), len(self._scripts) - 1)]
         self.calls.append((call, model))
         if script.fails is not None:
@@ -128,6 +127,7 @@ class FakeHttp:
     async def send(
         self, request: HttpRequest, *, timeouts: Timeouts
     ) -> AsyncIterator[HttpResponse]:
+        """Answer as the function says."""
         self.requests.append(request)
         status, headers, chunks = self._answer(request)
         self.open += 1
@@ -137,4 +137,5 @@ class FakeHttp:
             self.open -= 1
 
     async def aclose(self) -> None:
+        """Remember that it was closed."""
         self.closed = True

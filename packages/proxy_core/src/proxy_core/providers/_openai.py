@@ -61,8 +61,10 @@ class OpenAIProvider:
         with _named(deployment):
             async with self._http.send(self._request(call, model), timeouts=timeouts) as response:
                 if response.status != 200:
-                    complaint = await _beginning(response)
-                    raise failure_from_answer(response.status, response.headers, complaint)
+                    # No variable keeps the body: a refusal may quote our key, and logs show frames.
+                    raise failure_from_answer(
+                        response.status, response.headers, await _beginning(response)
+                    )
                 reply = _reply(call, response, deployment)
                 async with aclosing(reply.body):
                     yield reply

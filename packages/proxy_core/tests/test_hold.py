@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import pytest
+
+from proxy_core import CHAT, Call, Reply, held
+from proxy_core.errors import UpstreamDisconnected, UpstreamFailed, UpstreamTimeout
+from proxy_core.testing import FakeProvider, Script
+
+COMMENT = b": keepalive\n\n"
+QUIET = {"patience": 0.03, "heartbeat": 0.02}
+
+
+@pytest.fixture
+def call() -> Call:
+    return CHAT.read(b'{"model":"chat","messages":[],"stream":true}')
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left_running() -> AsyncIterator[None]:
+    """No task outlives a test, and no exception is left for the loop to log."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: complaints.append(what))
+    before = asyncio.all_tasks()
+    yield
+    assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()
+    gc.collect()
+    assert complaints == []
+
+
+async def collect(body: AsyncIterator[bytes]) -> list[bytes]:
+    return [chunk async for chunk in body]
+
+
+async def test_a_failure_before_content_is_raised_at_once(call: Call) -> None:
+    """Nothing was promised to the client yet: another deployment may be asked."""
+    provider = FakeProvider(Script(breaks_at=1, breaks_with=UpstreamFailed("early")))
+    async with provider.send(call, model="m") as reply:
+        with pytest.raises(UpstreamFailed, match="early"):
+            async with held(reply):
+                pytest.fail("there is nothing to give")
+    assert provider.open == 0
+
+
+async def test_what_came_before_content_is_given_with_it(call: Call) -> None:
+    """The reply has all of its body, the events that were held included, in their order."""
+    script = Script()
+    async with FakeProvider(script).send(call, model="m") as reply, held(reply) as given:
+        assert given is reply
+        assert given.has_content
+        assert await collect(given.body) == list(script.chunks)
+    assert reply.usage.reported
+
+
+async def test_a_failure_after_content_travels(call: Call) -> None:
+    """What came is given, then the error is raised where the body is read."""
+    script = Script(breaks_at=2)
+    got = []
+    async with FakeProvider(script).send(call, model="m") as reply, held(reply) as given:
+        with pytest.raises(type(script.breaks_with)):
+            async for chunk in given.body:
+                got.append(chunk)
+    assert got == list(script.chunks[:2])
+
+
+async def test_the_rest_is_not_read_ahead(call: Call) -> None:
+    """After content the client's pace is the upstream's: nothing more is read than is taken."""
+    read: list[bytes] = []
+    reply = Reply(body=AsyncIteratorOf([b"1", b"2", b"3"], read), stream=True, content_at=1.0)
+    async with held(reply) as given:
+        assert read == [b"1"]
+        await anext(given.body)
+        await anext(given.body)
+        assert read == [b"1", b"2"]
+
+
+class AsyncIteratorOf(AsyncGenerator[bytes, None]):
+    """Chunks that are noted when they are asked for."""
+
+    def __init__(self, chunks: list[bytes], read: list[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._read = read
+
+    async def asend(self, value: None) -> bytes:
+        for chunk in self._chunks:
+            self._read.append(chunk)
+            return chunk
+        raise StopAsyncIteration
+
+    async def athrow(self, *error: object) -> bytes:
+        raise StopAsyncIteration
+
+
+async def test_silence_is_filled_with_comments(call: Call) -> None:
+    """After the patience the answer is committed: a comment at once, then one a heartbeat."""
+    script = Script(hangs=0.12)
+    async with FakeProvider(script).send(call, model="m") as reply, held(reply, **QUIET) as given:
+        assert not given.has_content
+        got = await collect(given.body)
+    comments = got.count(COMMENT)
+    assert 2 <= comments <= 6
+    assert got == [COMMENT] * comments + list(script.chunks)
+
+
+async def test_what_began_comes_before_the_comments(call: Call) -> None:
+    """A role that arrived in time is sent first; comments follow while content is awaited."""
+    script = Script(pause=0.06)
+    async with FakeProvider(script).send(call, model="m") as reply, held(reply, **QUIET) as given:
+        got = await collect(given.body)
+    assert got[0] == script.chunks[0]
+    assert got[1] == COMMENT
+    assert [chunk for chunk in got if chunk != COMMENT] == list(script.chunks)
+    assert COMMENT not in got[got.index(script.chunks[1]) :]
+
+
+async def test_a_failure_after_the_patience_travels(call: Call) -> None:
+    """The 200 is out by then: the error is raised where the body is read."""
+    script = Script(hangs=0.06, breaks_at=0, breaks_with=UpstreamDisconnected("late"))
+    got = []
+    async with FakeProvider(script).send(call, model="m") as reply, held(reply, **QUIET) as given:
+        with pytest.raises(UpstreamDisconnected, match="late"):
+            async for chunk in given.body:
+                got.append(chunk)
+    assert set(got) == {COMMENT}
+
+
+async def test_a_stream_without_content_is_given_when_it_ends(call: Call) -> None:
+    """It ended properly, so it is an answer; nobody waits for the patience."""
+    script = Script(content_at=99)
+    provider = FakeProvider(script)
+    async with asyncio.timeout(5), provider.send(call, model="m") as reply, held(reply) as given:
+        assert await collect(given.body) == list(script.chunks)
+
+
+async def test_a_stream_that_talks_without_content_is_not_held_for_ever(call: Call) -> None:
+    """More than 256 KB are not kept back."""
+    script = Script(chunks=[b"x" * 100_000] * 5, content_at=99)
+    provider = FakeProvider(script)
+    async with provider.send(call, model="m") as reply, held(reply) as given:
+        assert len(await anext(given.body)) == 100_000
+        assert len(await collect(given.body)) == 4
+
+
+async def test_a_whole_answer_is_read_before_it_is_given() -> None:
+    """Only at its end is it known to be one; what fails until then is raised here."""
+    call = CHAT.read(b'{"model":"chat","messages":[]}')
+    whole = FakeProvider(Script(chunks=[b'{"a":', b"1}"]))
+    async with whole.send(call, model="m") as reply, held(reply) as given:
+        assert await collect(given.body) == [b'{"a":', b"1}"]
+    broken = FakeProvider(Script(breaks_at=1))
+    async with broken.send(call, model="m") as reply:
+        with pytest.raises(type(Script().breaks_with)):
+            async with held(reply):
+                pytest.fail("there is nothing to give")
+
+
+async def wait_for_content(provider: FakeProvider, call: Call) -> None:
+    async with provider.send(call, model="m") as reply, held(reply) as given:
+        await collect(given.body)
+
+
+async def test_cancelled_while_waiting_nothing_is_left(call: Call) -> None:
+    """A client that leaves before the first event: the upstream is let go at once."""
+    provider = FakeProvider(Script(hangs=30))
+    task = asyncio.create_task(wait_for_content(provider, call))
+    await asyncio.sleep(0.01)
+    assert provider.open == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert provider.open == 0
+
+
+async def test_cancelled_again_and_again_nothing_is_left(call: Call) -> None:
+    """Some servers cancel at each await until the task is gone: the end is awaited all the same."""
+
+    async def slow_to_end() -> AsyncGenerator[bytes, None]:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.02)
+            ended.append(True)
+        yield b""
+
+    async def wait() -> None:
+        reply.body = slow_to_end()
+        async with held(reply):
+            pytest.fail("there is nothing to give")
+
+    ended: list[bool] = []
+    reply = Reply(body=slow_to_end(), stream=True)
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0.01)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    assert ended == [True]
+
+
+async def test_a_client_that_leaves_during_the_silence(call: Call) -> None:
+    """The block ends while the upstream still thinks: its reading ends with it."""
+    provider = FakeProvider(Script(hangs=30))
+    async with provider.send(call, model="m") as reply, held(reply, **QUIET) as given:
+        assert await anext(given.body) == COMMENT
+    assert provider.open == 0
+
+
+async def test_a_failure_that_nobody_reads_is_not_logged(call: Call) -> None:
+    """The client left after the 200 and before the upstream failed: there is nobody to tell."""
+    script = Script(
+        hangs=0.05, fails=None, breaks_at=0, breaks_with=UpstreamTimeout("x", phase="y")
+    )
+    async with FakeProvider(script).send(call, model="m") as reply, held(reply, **QUIET) as given:
+        await anext(given.body)
+        await asyncio.sleep(0.08)
