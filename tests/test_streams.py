@@ -29,6 +29,7 @@ from proxy_logging.testing import RecordingObserver
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 COMMENT = b": keepalive\n\n"
 MB = 1 << 20
+SMALL = 64 * 1024
 
 
 def event(delta: dict[str, str], finish: str | None = None) -> bytes:
@@ -182,11 +183,15 @@ class Endless:
 
     def __init__(self) -> None:
         self.sent = 0
-        self.closed = threading.Event()
+        self.open = 0
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asked(reader)
+        self.open += 1
         word = event({"content": "x" * 8000})
+        writer.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL
+        )
         writer.write(HEAD + ROLE)
         try:
             while True:
@@ -194,29 +199,42 @@ class Endless:
                 self.sent += len(word)
                 await writer.drain()
         finally:
-            self.closed.set()
+            self.open -= 1
+
+
+STUCK = 4
 
 
 def test_backpressure_reaches_the_upstream(start: Start) -> None:
-    """A client that does not read makes the upstream's writes block; the memory stays as it was."""
+    """Clients that do not read make the upstream's writes block: what is held has a bound."""
     endless = Endless()
     url, _ = start(endless)
-    before = resident()
     with raw_client(url) as client:
-        print("stalled", stalled(endless)/MB, (resident()-before)/MB)
-        for taken in (8, 16, 24):
-            read(client, 8 * MB)
-            print("in between", stalled(endless)/MB - taken, (resident()-before)/MB)
-            assert 0 < stalled(endless) - taken * MB < 12 * MB
-        assert resident() - before < 8 * MB
-    assert endless.closed.wait(5)
+        read(client, 8 * MB)
+    endless.sent = 0
+    before = resident()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(raw_client(url)) for _ in range(STUCK)]
+        sent = stalled(endless)
+        assert sent < STUCK * (kernel_buffers() + MB)
+        assert resident() - before < STUCK * 4 * MB
+        for _ in range(kernel_buffers() // MB + 1):
+            read(clients[0], MB)
+        assert stalled(endless) > sent
+    wait_until(lambda: endless.open == 0)
+
+
+def kernel_buffers() -> int:
+    """What the kernel may keep of one stream on its way: the most of a receiver and a sender."""
+    sizes = [Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split() for way in "rw"]
+    return sum(int(largest) for _, _, largest in sizes)
 
 
 def raw_client(url: str) -> socket.socket:
     """A client with small buffers that has sent its request, and reads nothing by itself."""
     target = httpx2.URL(url)
     client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
     client.connect((target.host, target.port))
     sent = json.dumps(body()).encode()
     head = (
@@ -235,7 +253,9 @@ def read(client: socket.socket, size: int) -> None:
 def stalled(upstream: Endless) -> int:
     """Wait until it has written something, and then nothing for 0.3 s; how much it has by then."""
     sent = -1
+    deadline = time.monotonic() + 20
     while upstream.sent != sent or not sent:
+        assert time.monotonic() < deadline
         sent = upstream.sent
         time.sleep(0.3)
     return sent

@@ -174,6 +174,22 @@ def test_all_of_an_unowned_duplicate_are_edited() -> None:
     assert Document.parse(raw).replaced({"a": b"0"}) == b'{"a" : 0,"b":2,"a":0, "\\u0061":0,"a":0}'
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"\\u001F":0,"model":1}',
+        b'{"a":12,"model":1,"a":1}',
+        b'{"a":"x\\"","model":1,"a":"x\\\\"}',
+        b'{"a":[1,2],"model":1,"a":[1]}',
+        b'{"\\/":0,"model":1}',
+    ],
+)
+def test_spellings_of_equal_meaning_are_not_evened_out(raw: bytes) -> None:
+    """Escapes of one length, and repeated keys whose values begin alike, stay as they are."""
+    expected = raw.replace(b'"model":1', b'"model":2')
+    assert Document.parse(raw, OWNED).replaced({"model": b"2"}) == expected
+
+
 NASTY = ['"[[[["', '"\\"[{"', '"\\\\"', '"\\\\\\"]]}"', '""', '"]"', '"{\\u005b"', "1", '"é["']
 
 

@@ -131,6 +131,12 @@ def test_the_last_usage_counts() -> None:
             "prompt_tokens_details": {"cached_tokens": 99},
         },
         {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": 7},
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 4,
+            "prompt_tokens_details": {"cached_tokens": -1},
+        },
+        {**USAGE, "completion_tokens_details": {"reasoning_tokens": -1}},
     ],
 )
 def test_hostile_usage_is_estimated_instead(told: Any) -> None:

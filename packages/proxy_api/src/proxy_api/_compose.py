@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -112,12 +113,11 @@ def _deployment(
     settings: Settings, model: ModelSettings, runtime: Runtime, observer: Observer
 ) -> Deployment:
     times = settings.timeouts_for(model)
-    label = model.target
     return Deployment(
-        label=label,
+        label=model.target,
         provider=_provider(model.provider, settings.providers[model.provider], runtime),
         model=model.upstream,
-        breaker=_breaker(label, settings, runtime, observer),
+        breaker=_breaker(model, settings, runtime, observer),
         timeouts=Timeouts(
             connect=times.connect,
             first_byte=times.first_byte,
@@ -129,12 +129,15 @@ def _deployment(
     )
 
 
-def _breaker(label: str, settings: Settings, runtime: Runtime, observer: Observer) -> Breaker:
-    found = runtime.breakers.get(label)
+def _breaker(
+    model: ModelSettings, settings: Settings, runtime: Runtime, observer: Observer
+) -> Breaker:
+    identity = _identity(model.provider, settings.providers[model.provider])
+    found = runtime.breakers.get(f"{identity}/{model.upstream}")
     if found is None:
         rules = settings.routing.breaker
         found = CircuitBreaker(
-            label,
+            model.target,
             # Only what an upstream does counts: a fault of ours says nothing about it.
             BreakerSettings(
                 consecutive=rules.failures,
@@ -144,7 +147,7 @@ def _breaker(label: str, settings: Settings, runtime: Runtime, observer: Observe
             ),
             observer=observer,
         )
-        runtime.breakers[label] = found
+        runtime.breakers[f"{identity}/{model.upstream}"] = found
     return found
 
 
@@ -152,7 +155,6 @@ def _provider(name: str, row: ProviderSettings, runtime: Runtime) -> Provider:
     identity = _identity(name, row)
     found = runtime.providers.get(identity)
     if found is None:
-        cert = row.client_cert
         found = create_provider(
             row.kind,
             name=name,
@@ -160,12 +162,18 @@ def _provider(name: str, row: ProviderSettings, runtime: Runtime) -> Provider:
             api_key=_secret(row.secrets[0]) if row.secrets else None,
             headers={header: value.get_secret_value() for header, value in row.headers.items()},
             dialects=row.dialects,
-            http=HttpClient(
-                ca=row.ca, cert=None if cert is None else (cert.cert, cert.key or cert.cert)
-            ),
+            http=_http(row, runtime),
         )
         runtime.providers[identity] = found
     return found
+
+
+def _http(row: ProviderSettings, runtime: Runtime) -> HttpClient:
+    if row.ca is None and row.client_cert is None:
+        runtime.tls = runtime.tls or ssl.create_default_context()
+        return HttpClient(tls=runtime.tls)
+    cert = row.client_cert
+    return HttpClient(ca=row.ca, cert=None if cert is None else (cert.cert, cert.key or cert.cert))
 
 
 def _identity(name: str, row: ProviderSettings) -> str:

@@ -7,7 +7,8 @@ Runtime holds what must outlive a change of it (breakers, pools of connections),
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -213,16 +214,15 @@ class Runtime:
     providers: dict[str, Provider] = field(default_factory=dict)
     """By the fingerprint of their settings."""
     breakers: dict[str, Breaker] = field(default_factory=dict)
-    """By the deployment's label."""
+    """By the provider's fingerprint and the model: an endpoint that moved is another one."""
     limiter: RateLimiter | None = None
-    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
+    """Shared by the pools that trust the system's certificates."""
 
     async def aclose(self) -> None:
         """Close every pool. For the end of the process, when no request is left."""
         for provider in self.providers.values():
             await provider.aclose()
-        for close in self.closers:
-            await close()
 
 
 def _dearest(call: Call) -> int:

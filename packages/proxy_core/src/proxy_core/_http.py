@@ -100,7 +100,8 @@ class HttpClient:
     """A pool of connections to one upstream.
 
     ``ca`` is a file of certificates to trust instead of the system's, ``cert`` a client
-    certificate (file, or file and key). Certificates are always verified.
+    certificate (file, or file and key). Certificates are always verified. ``tls`` is a context to
+    use instead, for clients that share one: making it takes 40 ms and more.
     """
 
     def __init__(
@@ -109,11 +110,12 @@ class HttpClient:
         *,
         ca: str | None = None,
         cert: str | tuple[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
         self._open: set[HttpResponse] = set()
         self._transport = httpx2.AsyncHTTPTransport(
-            verify=_tls(ca, cert),
+            verify=tls or _tls(ca, cert),
             trust_env=False,
             limits=httpx2.Limits(
                 max_connections=limits.connections,

@@ -54,12 +54,10 @@ class EventSplitter:
         if self.rest:
             self.rest += data
             buffer = self.rest
+        end_of_event = _end_by_line_feeds if buffer.find(_CR, look) < 0 else _end_by_any
         events: list[ServerEvent] = []
         at = 0
-        while match := _BLANK_LINE.search(buffer, look):
-            end = match.end()
-            if end == len(buffer) and buffer[-1] == _CR:
-                break  # a line feed may follow, and would belong to it
+        while (end := end_of_event(buffer, look)) > 0:
             events.append(read_event(bytes(buffer[at:end])))
             at = look = end
         if at or buffer is data:
@@ -67,6 +65,18 @@ class EventSplitter:
         if len(self.rest) > self._max:
             raise EventTooLarge(f"an event is larger than {self._max} bytes")
         return events
+
+
+def _end_by_line_feeds(buffer: bytes | bytearray, look: int) -> int:
+    found = buffer.find(b"\n\n", look)
+    return found + 2 if found >= 0 else -1
+
+
+def _end_by_any(buffer: bytes | bytearray, look: int) -> int:
+    match = _BLANK_LINE.search(buffer, look)
+    if match is None or (match.end() == len(buffer) and buffer[-1] == _CR):
+        return -1  # after a last carriage return a line feed may follow, and would belong to it
+    return match.end()
 
 
 def read_event(raw: bytes) -> ServerEvent:

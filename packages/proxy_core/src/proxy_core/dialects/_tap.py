@@ -49,7 +49,11 @@ class _Delta(msgspec.Struct, gc=False):
             self.refusal,
             self.audio,
         )
-        return sum(_size(part) for part in parts)
+        size = 0
+        for part in parts:
+            if part is not _NOTHING:
+                size += _size(part)
+        return size
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -137,11 +141,12 @@ class StreamTap:
         if event.name == b"error":
             raise _told_error(event.data or b"")
         data = event.data
-        if data is None or not data.strip():
+        bare = data.strip() if data is not None else b""
+        if data is None or not bare:
             return self._without_data(event)
         if not _is_text(event.raw):
             raise UpstreamProtocolError("the upstream's stream has an event that is not UTF-8")
-        if data.strip() == _DONE:
+        if bare == _DONE:
             self.done = True
             if not self._is_whole():
                 raise UpstreamDisconnected("the upstream's stream ended without a finish_reason")
