@@ -108,8 +108,9 @@ class Server:
         self._own = self.tasks()
         return self
 
-    def __exit__(self, *ending: object) -> None:
+    def __exit__(self, kind: object, *ending: object) -> None:
         self._server.should_exit = True
+        self._server.force_exit = kind is not None
         self._thread.join(10)
 
     @property
@@ -296,7 +297,7 @@ def run(house: House, phases: Any, leave: Leave, rounds: int) -> None:
                 left_at = time.monotonic()
                 leave(client)
                 took.setdefault(phase.__name__, []).append(
-                    house.upstream.closed.get(timeout=5) - left_at
+                    house.upstream.closed.get(timeout=2) - left_at
                 )
                 house.check_one_gone()
     late = {name: max(times) for name, times in took.items() if max(times) > LIMIT}

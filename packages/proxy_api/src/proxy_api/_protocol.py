@@ -42,15 +42,10 @@ class GatewayProtocol(HttpToolsProtocol):
     _signal: _Signal | None = None
     _looking: asyncio.TimerHandle | None = None
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        if 0 < len(self.pipeline) <= _QUEUED:
-            self.flow.resume_reading()
-
     def on_message_complete(self) -> None:
         super().on_message_complete()
         # However large, this body is here; who waits for its answer may still leave.
-        if self.flow.read_paused and len(self.pipeline) <= _QUEUED:
+        if len(self.pipeline) <= _QUEUED:
             self.flow.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -64,10 +59,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Those that were queued behind it are of a client that is no longer there.
-        self.pipeline.clear()
-        if self._looking is not None:
-            self._looking.cancel()
+        # First, or uvicorn's own note would look as if this request had been told.
         self._tell()
         super().connection_lost(exc)
 
@@ -95,7 +87,6 @@ class GatewayProtocol(HttpToolsProtocol):
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), _HUNG_UP)
         if poll.poll(0):
-            self._tell()
             self.transport.abort()
         else:
             self._looking = self.loop.call_later(_LOOK_EVERY, self._look)
