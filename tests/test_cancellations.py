@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
@@ -22,7 +23,7 @@ from proxy_api._arrival import CLIENT_GONE
 from proxy_api._keys import LocalOnly
 from proxy_api._protocol import GatewayProtocol
 from proxy_api._recorder import Recorder
-from proxy_api._response import SnapshotSource, Surface
+from proxy_api._response import Surface
 from proxy_api._snapshot import Deployment, Route, Snapshot
 from proxy_api._stages import KeepsContext, NoCache, NoLedger
 from proxy_core import (
@@ -49,7 +50,6 @@ PLAN = {
     "mid-stream": 800,
     "whole answer pending": 500,
     "closing": 400,
-    "at random": 800,
     "by a real client": 200,
 }
 
@@ -180,7 +180,7 @@ class House:
             max_body=1_000_000,
             max_attempts=3,
         )
-        self.surface = Surface(CHAT, SnapshotSource(snapshot), StructuredLogger("test"))
+        self.surface = Surface(CHAT, SimpleNamespace(snapshot=snapshot), StructuredLogger("test"))
         self.descriptors = descriptors()
 
     def _deployment(self, name: str, port: int, http: HttpClient) -> Deployment:

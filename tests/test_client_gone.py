@@ -44,6 +44,7 @@ ANSWERS = {
     "word": STREAM + ROLE + WORD,
     "half": JSON % len(WHOLE) + WHOLE[:20],
     "whole": JSON % len(WHOLE) + WHOLE,
+    "late": JSON % len(WHOLE) + WHOLE,
 }
 
 
@@ -54,15 +55,18 @@ class Upstream:
         self.arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.closed: queue.SimpleQueue[float] = queue.SimpleQueue()
         self.sent = 0
+        self.go_on = threading.Event()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         act = "whole"
-        while act == "whole":
+        while act in ("whole", "late"):
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head.lower())
             assert length is not None
             act = json.loads(await reader.readexactly(int(length[1])))["act"]
             self.arrived.put(act)
+            if act == "late":
+                await asyncio.to_thread(self.go_on.wait, 5)
             writer.write(ANSWERS.get(act, STREAM + ROLE + WORD))
         try:
             while act == "flood":
@@ -118,6 +122,10 @@ class Server:
         return int(self._server.servers[0].sockets[0].getsockname()[1])
 
     @property
+    def connections(self) -> int:
+        return len(self._server.server_state.connections)
+
+    @property
     def tasks_left(self) -> int:
         return self.tasks() - self._own
 
@@ -148,8 +156,11 @@ class House:
         return sum(client.open_responses for client in self.clients)
 
     def connect(self) -> socket.socket:
-        made = socket.create_connection(("127.0.0.1", self.server.port), timeout=5)
+        made = socket.socket()
+        made.settimeout(5)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        made.connect(("127.0.0.1", self.server.port))
         return made
 
     def await_events(self, kind: Any, count: int, seconds: float = 5.0) -> None:
@@ -162,6 +173,7 @@ class House:
         finished = [event.outcome for event in self.observer.of(RequestFinished)]
         assert (len(self.observer.of(RequestStarted)), finished) == (1, ["gone"])
         self.observer.events.clear()
+        until(lambda: self.server.connections == 0, LIMIT)
         self.check_empty()
 
     def check_empty(self) -> None:
@@ -174,6 +186,7 @@ class House:
         assert self.answers_open == 0
         assert self.upstream.arrived.empty()
         assert self.upstream.closed.empty()
+        assert self.server.connections == 0
 
 
 @pytest.fixture
@@ -273,8 +286,10 @@ def large_body(house: House, client: socket.socket, turn: int) -> None:
 
 
 def pipelined(house: House, client: socket.socket, turn: int) -> None:
-    # What is queued is one, or so large or so many that the server stops reading; and may be late.
-    second = (request("whole"), request("whole", padding=200_000), request("whole") * 40)[turn % 3]
+    # What is queued is little, or much, or more than the server keeps; and it may come late.
+    queued = ((1, 0), (1, 200_000), (40, 0), (1, 3_000_000))
+    count, padding = queued[turn % 4]
+    second = request("whole", padding=padding) * count
     at_once, later = (second, b"") if turn % 2 else (b"", second)
     client.sendall(request("silent") + at_once)
     assert house.upstream.arrived.get(timeout=5) == "silent"
@@ -336,7 +351,7 @@ def test_who_does_not_read_and_leaves_is_noticed(
         sent = -1
         while built.upstream.sent != sent:
             sent = built.upstream.sent
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     with house(loop=loop) as built:
         run(built, [stuck], leave, 1)
@@ -395,13 +410,43 @@ def test_who_waits_for_a_connection_leaves_the_queue(
         assert built.upstream.arrived.empty()
 
 
+def answers(client: socket.socket, count: int) -> int:
+    """Read so many whole answers, or until the server closes; how many there were."""
+    got = b""
+    while got.count(WHOLE) < count and (part := client.recv(65536)):
+        got += part
+    assert got.count(b"HTTP/1.1 200") == got.count(WHOLE)
+    assert got.endswith(WHOLE)
+    return got.count(WHOLE)
+
+
 def test_a_client_that_stays_is_answered(house: Callable[..., Any]) -> None:
-    """Requests in a pipeline are answered in turn, however many and large; none counts as gone."""
-    many = 40
+    """Requests in a pipeline are answered in turn, large ones too; none counts as gone."""
     with house() as built, built.connect() as client:
-        client.sendall(request("whole", stream=False, padding=100_000) * many)
-        got = b""
-        while got.count(b"HTTP/1.1 200") < many or not got.endswith(b"}"):
-            got += client.recv(65536)
-        built.await_events(RequestFinished, many)
+        client.sendall(request("whole", stream=False, padding=80_000) * 10)
+        assert answers(client, 10) == 10
+        built.await_events(RequestFinished, 10)
+        assert {event.outcome for event in built.observer.of(RequestFinished)} == {"ok"}
+        client.sendall(request("whole", stream=False))
+        assert answers(client, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "padding", "most"), [(2000, 0, 1999), (3, 1_000_000, 2), (1, 3_000_000, 1)]
+)
+def test_too_long_a_pipeline_is_cut(
+    house: Callable[..., Any], count: int, padding: int, most: int
+) -> None:
+    """Of more than a connection may send ahead, those that fit are answered; then it is closed."""
+    with house() as built, built.connect() as client:
+        client.sendall(request("late", stream=False))
+        assert built.upstream.arrived.get(timeout=5) == "late"
+        client.sendall(request("whole", stream=False, padding=padding) * count)
+        for _ in range(20):
+            built.server.tasks()
+        built.upstream.go_on.set()
+        answered = answers(client, count + 1)
+        assert 1 <= answered <= most
+        assert client.recv(1) == b""
+        built.await_events(RequestFinished, answered)
         assert {event.outcome for event in built.observer.of(RequestFinished)} == {"ok"}

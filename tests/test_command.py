@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import socket
+import ssl
+import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,10 +28,22 @@ COMMAND = [sys.executable, "-m", "proxy_api"]
 BODY = {"model": "smollm2", "max_tokens": 8, "messages": [{"role": "user", "content": "Hello"}]}
 
 
-def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**clean_environment(), **variables}
-    return subprocess.run(
-        [*COMMAND, *words], capture_output=True, text=True, env=environment, timeout=60, check=False
+TLS = Path(__file__).parents[1] / "packages/proxy_core/tests/tls"
+
+
+def run(
+    *words: str, said: bytes | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*COMMAND, *words],
+        input=said or b"",
+        capture_output=True,
+        env={**clean_environment(), **variables},
+        timeout=60,
+        check=False,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
 
 
@@ -106,6 +125,14 @@ def test_check_tells_every_problem(tmp_path: Path, config: Path) -> None:
     """The exit status says whether the file can be used; the text names paths and nearest names."""
     good = run("check", str(config))
     assert (good.returncode, good.stderr) == (0, "")
+    assert "1 provider, 1 model, 0 keys" in good.stdout
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("models: []\n")
+    warned = run("check", str(empty))
+    assert (warned.returncode, warned.stderr) == (
+        0,
+        "warning: no models: there is nothing to serve\n",
+    )
     bad = tmp_path / "bad.yaml"
     bad.write_text(
         "providers: {openai: {kind: opnai, api_kye: x}}\n"
@@ -160,6 +187,7 @@ def test_it_serves_on_a_unix_socket(config: Path, tmp_path: Path) -> None:
             answer = _over(path, "/v1/models")
             time.sleep(0.1)
         assert json.loads(answer)["data"][0]["id"] == "smollm2"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
     finally:
         process.terminate()
         assert process.wait(20) == 0
@@ -201,3 +229,148 @@ def test_version() -> None:
     from proxy_api import __version__
 
     assert __version__ in run("version").stdout
+    assert run("--version").stdout == run("version").stdout
+
+
+def test_a_taken_port_is_one_line(config: Path) -> None:
+    """A second proxy on the port ends with 1 before anything of it starts."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("serve", "--config", str(config), "--port", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"llm-proxy: port {port} of 127.0.0.1 is taken: use --port\n"
+
+
+def test_what_is_no_proxy_is_told() -> None:
+    """Advice to start one is for where nobody listens; elsewhere it is said what came."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+
+        def leave() -> None:
+            other.accept()[0].close()
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(leave)
+            done = run("models", "--url", url)
+    for told in (done.stderr, run("models", "--url", "localhost:4000").stderr):
+        assert told.startswith("llm-proxy: ")
+        assert told.count("\n") == 1
+        assert not any(word in told for word in ("Start one", "upstream", ".."))
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers as a proxy that streams what it was told; 'slow' makes it wait for ever."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._start("application/json")
+        self.wfile.write(b'{"data": [{"id": "echo"}]}')
+
+    def do_POST(self) -> None:
+        messages = json.loads(self.rfile.read(int(self.headers["content-length"])))["messages"]
+        self._start("text/event-stream")
+        self._tell({"content": json.dumps([message["content"] for message in messages])})
+        while messages[-1]["content"] == "slow":
+            time.sleep(0.05)
+            self._tell({"content": "."})
+        self._tell({}, "stop")
+
+    def _start(self, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.end_headers()
+
+    def _tell(self, delta: dict[str, str], finish: str | None = None) -> None:
+        chunk = {"choices": [{"delta": delta, "finish_reason": finish}]}
+        self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+
+
+class EchoServer(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that leaves is no error."""
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    server = EchoServer(("127.0.0.1", 0), Echo)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_what_is_piped_in_follows_the_prompt(echo: str) -> None:
+    """A prompt about a text: the text of standard input comes after a blank line."""
+    done = run("chat", "--url", echo, "Sum", "up", said="Käse\n".encode())
+    assert json.loads(done.stdout) == ["Sum up\n\nKäse"]
+    bad = run("chat", "--url", echo, "Sum", said=b"\xff\xfe")
+    assert bad.returncode == 1
+    assert bad.stderr == "llm-proxy: what came on standard input isn't text in UTF-8\n"
+
+
+def test_a_reader_may_leave_an_answer(echo: str) -> None:
+    """``chat … | head -c 20`` ends quietly."""
+    with subprocess.Popen(
+        [*COMMAND, "chat", "--url", echo, "slow"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(5)
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == b""
+
+
+def test_ctrl_c_ends_one_answer_then_the_conversation(echo: str) -> None:
+    """In an answer it ends that answer; at the prompt, with or without a line begun, it ends."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*COMMAND, "chat", "--url", echo])
+    read_until(terminal, b"> ")
+    os.write(terminal, b"slow\n")
+    read_until(terminal, b"]..")
+    os.write(terminal, b"\x03")
+    read_until(terminal, b"> ")
+    os.write(terminal, b"again\n")
+    assert b'"again"' in read_until(terminal, b"> ")
+    os.write(terminal, b"half a line\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    os.close(terminal)
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    told = b""
+    while wanted not in told:
+        assert select.select([terminal], [], [], 30)[0], told
+        told += os.read(terminal, 4096)
+    return told
+
+
+def test_it_serves_https_and_greets_on_standard_output(config: Path) -> None:
+    """With server.tls it speaks TLS; the log alone is on standard error, each line JSON."""
+    pem = str(TLS / "localhost.pem")
+    with config.open("a") as file:
+        file.write(f"server: {{tls: {{cert: '{pem}', key: '{pem}'}}}}\n")
+    port = free_port()
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--config", str(config), "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    )
+    assert process.stdout is not None
+    greeting = process.stdout.readline().decode()
+    trusting = ssl.create_default_context(cafile=str(TLS / "authority.pem"))
+    with urllib.request.urlopen(f"https://localhost:{port}/livez", context=trusting) as answer:
+        assert answer.status == 200
+    process.terminate()
+    log = process.communicate(timeout=30)[1]
+    assert greeting == f"Serving smollm2 at https://127.0.0.1:{port}. Try:\n"
+    assert {json.loads(line)["service"] for line in log.splitlines()} == {"llm-proxy"}

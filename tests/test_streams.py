@@ -20,9 +20,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from proxy_api import Settings, create_app
+from proxy_api import GatewayProtocol, Settings, create_app
+from proxy_api._pulse import Rhythm
 from proxy_api.testing import serving
-from proxy_core import held
 from proxy_logging import AttemptFailed, RequestFinished
 from proxy_logging.testing import RecordingObserver
 
@@ -95,7 +95,7 @@ Start = Callable[..., tuple[str, RecordingObserver]]
 def start(upstream: Callable[..., Any]) -> Iterator[Start]:
     """Starts a gateway before these upstreams, asked in their order; its URL and its events.
 
-    ``times`` are the arguments of ``held``.
+    ``times`` are those of a Rhythm.
     """
     with ExitStack() as stack:
 
@@ -109,8 +109,8 @@ def start(upstream: Callable[..., Any]) -> Iterator[Start]:
                 models.append({"name": "chat", "target": f"up{order}/chat", "order": order})
             settings = Settings(providers=providers, models=models)
             app = create_app(settings=settings, observers=[observer])
-            hold = partial(held, **times)
-            app.gateway.snapshot = replace(app.gateway.snapshot, hold=hold)
+            rhythm = Rhythm(**times)
+            app.gateway.snapshot = replace(app.gateway.snapshot, rhythm=rhythm)
             return stack.enter_context(serving(app)) + "/v1/chat/completions", observer
 
         yield build
@@ -130,8 +130,62 @@ def test_silence_is_bridged_by_comments(start: Start, first: bytes) -> None:
             if got.count(COMMENT) == 4:
                 assert time.monotonic() - began >= 0.2 + 3 * 0.05
                 silent.write(event({"content": "at last"}) + END)
-    assert got.startswith(first or COMMENT)
+    assert got.startswith(COMMENT)
     assert got.replace(COMMENT, b"") == first + event({"content": "at last"}) + END
+
+
+def test_silence_before_the_head_is_bridged(start: Start) -> None:
+    """An upstream that doesn't even send its head in time is silence too."""
+    told = threading.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        while not told.is_set():
+            await asyncio.sleep(0.01)
+        writer.write(HEAD + event({"content": "late"}) + END)
+
+    url, observer = start(slow, patience=0.1, heartbeat=0.05)
+    got = b""
+    with httpx2.stream("POST", url, json=body(), timeout=10) as answer:
+        assert answer.status_code == 200
+        for part in answer.iter_raw():
+            got += part
+            if got.count(COMMENT) == 3:
+                told.set()
+    assert got.replace(COMMENT, b"") == event({"content": "late"}) + END
+    assert [each.outcome for each in observer.of(RequestFinished)] == ["ok"]
+
+
+def test_silence_in_the_middle_is_bridged(start: Start) -> None:
+    """Comments also come between two events of content that are far apart."""
+    silent = Silent(event({"content": "one"}))
+    url, _ = start(silent, patience=30, heartbeat=0.05)
+    got = b""
+    with httpx2.stream("POST", url, json=body(), timeout=10) as answer:
+        for part in answer.iter_raw():
+            got += part
+            if got.count(COMMENT) == 2:
+                silent.write(event({"content": "two"}) + END)
+    assert got.startswith(event({"content": "one"}) + COMMENT)
+    assert (
+        got.replace(COMMENT, b"")
+        == b"".join(event({"content": word}) for word in ("one", "two")) + END
+    )
+
+
+def test_a_whole_answer_gets_no_comments(start: Start) -> None:
+    """Who asked for JSON gets a status and JSON, however long it takes."""
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        await asyncio.sleep(0.3)
+        answer = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(answer) + answer)
+
+    url, _ = start(slow, patience=0.05, heartbeat=0.05)
+    answer = httpx2.post(url, json={**body(), "stream": False}, timeout=10)
+    assert answer.json()["choices"]
 
 
 def test_content_in_time_needs_no_comments(start: Start) -> None:
@@ -222,6 +276,22 @@ def test_backpressure_reaches_the_upstream(start: Start) -> None:
             read(clients[0], MB)
         assert stalled(endless) > sent
     wait_until(lambda: endless.open == 0)
+
+
+def test_a_client_that_takes_nothing_counts_as_gone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its upstream is let go after the stall, and nobody holds it against the upstream."""
+    monkeypatch.setattr(GatewayProtocol, "write_stall", 0.3)
+    endless = Endless()
+    url, observer = start(endless)
+    with raw_client(url):
+        wait_until(lambda: endless.open == 1)
+        stalled(endless)
+        wait_until(lambda: endless.open == 0)
+        wait_until(lambda: len(observer.of(RequestFinished)) == 1)
+    assert [each.outcome for each in observer.of(RequestFinished)] == ["gone"]
+    assert observer.of(AttemptFailed) == []
 
 
 def kernel_buffers() -> int:

@@ -160,6 +160,68 @@ def test_the_document_describes_the_hot_routes(settings: Settings) -> None:
             assert reference.rpartition("/")[2] in document["components"]["schemas"]
 
 
+def test_the_document_describes_the_other_routes(settings: Settings) -> None:
+    """Models, metrics and their errors are described as they answer; an empty model is refused."""
+    document = client_of(create_app(settings=settings)).get("/openapi.json").json()
+    paths, schemas = document["paths"], document["components"]["schemas"]
+    listing = paths["/v1/models"]["get"]["responses"]
+    one = paths["/v1/models/{model}"]["get"]
+    assert set(listing) == {"200", "401", "403"}
+    assert set(one["responses"]) == {"200", "401", "403", "404"}
+    assert [parameter["name"] for parameter in one["parameters"]] == ["model"]
+    for answer, schema in ((listing["200"], "ModelList"), (one["responses"]["404"], "Error")):
+        wanted = answer["content"]["application/json"]["schema"]["$ref"]
+        assert wanted == f"#/components/schemas/{schema}"
+        assert schema in schemas
+    assert set(paths["/metrics"]["get"]["responses"]["200"]["content"]) == {"text/plain"}
+    for request in ("ChatRequest", "CompletionRequest", "EmbeddingRequest"):
+        assert schemas[request]["properties"]["model"]["minLength"] == 1
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_health_answers_head(settings: Settings, path: str) -> None:
+    """HEAD has GET's status and no body, for balancers that ask so."""
+    app = create_app(settings=settings)
+    client = client_of(app)
+    assert (client.head(path).status_code, client.head(path).content) == (200, b"")
+    app.gateway.not_ready_while(lambda: True)
+    refused = client.head(path)
+    assert (
+        refused.status_code == client.get(path).status_code == (503 if path == "/readyz" else 200)
+    )
+    assert refused.content == b""
+
+
+@pytest.mark.parametrize("path", ["/", "/v2/chat"])
+def test_an_unknown_route_points_to_those_there_are(settings: Settings, path: str) -> None:
+    """Who opens the address in a browser is told of /docs and /v1, in OpenAI's shape."""
+    answer = client_of(create_app(settings=settings)).get(path)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "not_found")
+    assert "/docs" in error["message"]
+    assert "/v1" in error["message"]
+
+
+def test_a_key_with_scopes_alone_may_use_no_model() -> None:
+    """A key for metrics doesn't open the models because nobody said which."""
+    settings = settings_for(
+        "http://127.0.0.1:9/v1",
+        keys=[
+            {"name": "watcher", "key": "watcher-key", "scopes": ["metrics"]},
+            {"name": "both", "key": "both-key", "scopes": ["metrics"], "models": ["*"]},
+            {"name": "user", "key": "user-key"},
+        ],
+    )
+    client = client_of(create_app(settings=settings))
+    listed = [
+        len(client.get("/v1/models", headers={"x-api-key": f"{name}-key"}).json()["data"])
+        for name in ("watcher", "both", "user")
+    ]
+    assert listed == [0, 1, 1]
+    asked = client.post("/v1/chat/completions", json=BODY, headers={"x-api-key": "watcher-key"})
+    assert asked.status_code in (403, 404)
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
 def test_scoped_routes_need_a_key_on_an_open_listener(path: str) -> None:
     """Off loopback they deny by default: no key 401, without the scope 403, with it 200."""

@@ -13,11 +13,12 @@ from proxy_api import Settings
 from proxy_api._compose import Parts, compose
 from proxy_api._keys import Key, LocalOnly
 from proxy_api._snapshot import Runtime, Snapshot
-from proxy_core import CHAT, Call, ModelTable
+from proxy_core import CHAT, Call, Limit, Limits, ModelTable
 from proxy_core.errors import (
     ConnectFailed,
     ModelNotFound,
     PermissionRefused,
+    UpstreamError,
     UpstreamRejected,
 )
 from proxy_logging import NoTracer
@@ -47,7 +48,7 @@ CHAT_BODY = b'{"model":"MODEL","messages":[],"max_tokens":50}'
 
 def targets(house: Snapshot, model: str) -> list[str]:
     plan = house.plan(call(model), KEY)
-    return [f"{attempt.deployment.provider.name}/{attempt.model}" for attempt in plan.attempts]
+    return [f"{attempt.deployment.provider.name}/{attempt.model}" for attempt in plan.first]
 
 
 def test_lower_order_comes_first() -> None:
@@ -90,7 +91,7 @@ def test_the_route_of_a_pattern_is_the_pattern() -> None:
     house = snapshot(models=[{"name": "claude-*", "target": "a/*"}])
     plan = house.plan(call("claude-anything"), KEY)
     assert plan.route == "claude-*"
-    assert plan.attempts[0].deployment.label == "a/*"
+    assert plan.first[0].deployment.label == "a/*"
 
 
 def test_an_unknown_model_is_told_with_the_nearest_one() -> None:
@@ -115,25 +116,40 @@ def test_a_key_uses_its_models_only() -> None:
     assert house.names(key) == ["chat", "gpt-4"]
 
 
-def test_fallbacks_follow_their_kind_of_failure_only() -> None:
-    """An error leads to the error fallbacks, an overflow of the window to that one's."""
+BROKEN = ConnectFailed("no")
+FULL = UpstreamRejected("long", upstream_code="context_length_exceeded")
+MALFORMED = UpstreamRejected("bad", upstream_code="invalid_value")
+
+
+def asked(house: Snapshot, model: str, *failures: UpstreamError) -> list[str]:
+    """Who is asked for a model, when these are the failures, one after the other."""
+    course = house.plan(call(model), KEY).course()
+    seen: list[UpstreamError] = []
+    names: list[str] = []
+    while (attempt := course.next(seen, len(names))) is not None:
+        names.append(f"{attempt.deployment.provider.name}/{attempt.model}")
+        if len(seen) == len(failures):
+            break
+        seen.append(failures[len(seen)])
+    return names
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_fallbacks_follow_their_kind_of_failure_only(turn: int) -> None:
+    """An error leads to the error's fallbacks, an overflow to that one's, in any order of rules."""
+    rules = [{"on": "error", "to": ["e"]}, {"on": "context_length", "to": ["w"]}]
     house = snapshot(
         models=[{"name": n, "target": f"{p}/{n}"} for n, p in (("m", "a"), ("e", "b"), ("w", "c"))],
-        fallbacks={"m": [{"on": "error", "to": ["e"]}, {"on": "context_length", "to": ["w"]}]},
+        fallbacks={"m": rules[::turn]},
     )
-    own, error, window = house.plan(call("m"), KEY).attempts
-    broken = ConnectFailed("no")
-    full = UpstreamRejected("long", upstream_code="context_length_exceeded")
-    malformed = UpstreamRejected("bad", upstream_code="invalid_value")
-    assert [a.follows(None, "") for a in (own, error, window)] == [True, False, False]
-    assert [a.follows(broken, "") for a in (error, window)] == [True, False]
-    assert [a.follows(full, "") for a in (error, window)] == [False, True]
-    assert [a.follows(malformed, "") for a in (error, window)] == [False, False]
-    plan = house.plan(call("m"), KEY)
-    assert (plan.has_answer_to(full), plan.has_answer_to(malformed)) == (True, False)
+    assert asked(house, "m", BROKEN) == ["a/m", "b/e"]
+    assert asked(house, "m", FULL) == ["a/m", "c/w"]
+    assert asked(house, "m", MALFORMED) == ["a/m"]
+    assert asked(house, "m", BROKEN, FULL) == ["a/m", "b/e", "c/w"]
+    assert asked(house, "m", FULL, BROKEN) == ["a/m", "c/w", "b/e"]
 
 
-def test_a_pool_of_a_fallback_is_used_up_before_the_next() -> None:
+def test_a_pool_of_a_fallback_is_used_up() -> None:
     """After an error of a fallback's first deployment its second one is asked."""
     house = snapshot(
         models=[
@@ -143,9 +159,39 @@ def test_a_pool_of_a_fallback_is_used_up_before_the_next() -> None:
         ],
         fallbacks={"m": {"on": "context_length", "to": ["w"]}},
     )
-    second = house.plan(call("m"), KEY).attempts[2]
-    assert second.follows(ConnectFailed("no"), "w")
-    assert not second.follows(ConnectFailed("no"), "")
+    assert asked(house, "m", FULL, BROKEN) == ["a/m", "b/w", "c/w"]
+
+
+def test_the_last_attempt_is_the_fallbacks() -> None:
+    """A pool of sick deployments doesn't use up the attempts that the fallback needs."""
+    pool = [{"name": "m", "target": f"{p}/m", "order": n} for n, p in enumerate("abc")]
+    house = snapshot(models=[*pool, {"name": "f", "target": "a/f"}], fallbacks={"m": ["f"]})
+    assert asked(house, "m", BROKEN, BROKEN, BROKEN) == ["a/m", "b/m", "a/f"]
+
+
+def test_a_name_under_a_pattern_has_its_own_fallback() -> None:
+    """Rules are looked up by the name that was asked for, then by the pattern's."""
+    house = snapshot(
+        models=[{"name": "claude-*", "target": "a/*"}, {"name": "f", "target": "b/f"}],
+        fallbacks={"claude-opus": ["f"]},
+    )
+    assert asked(house, "claude-opus", BROKEN) == ["a/opus", "b/f"]
+    assert asked(house, "claude-other", BROKEN) == ["a/other"]
+
+
+def test_a_guess_never_forbids_a_call() -> None:
+    """A body that is larger than the token limit is reserved at the limit: it can be admitted."""
+    house = snapshot(models=[{"name": "m", "target": "a/x"}])
+    key = Key("k", "k", limits=Limits(tokens=Limit.parse("1000/minute", unit="tokens")))
+    image = CHAT.read(b'{"model":"m","messages":["%s"]}' % (b"x" * 300_000))
+    assert house.plan(image, key).dearest == 1000
+
+
+def test_names_under_a_pattern_are_listed() -> None:
+    """A key's list has the names that it gives itself, when a pattern serves them."""
+    house = snapshot(models=[{"name": "claude-*", "target": "a/*"}, {"name": "m", "target": "b/m"}])
+    names = ModelTable([("claude-1", None), ("m", None), ("nobody", None)])
+    assert house.names(Key("k", "k", models=names)) == ["m", "claude-1"]
 
 
 def test_the_reservation_covers_prompt_and_cap() -> None:
@@ -166,7 +212,7 @@ def test_what_lives_survives_a_new_configuration() -> None:
     wide: Any = [{"name": "m", "target": "a/x", "weight": 5}, {"name": "n", "target": "a/y"}]
     one = compose(Settings(providers=providers, models=narrow), runtime, parts)
     two = compose(Settings(providers=providers, models=wide), runtime, parts)
-    before, after = (house.plan(call("m"), KEY).attempts[0].deployment for house in (one, two))
+    before, after = (house.plan(call("m"), KEY).first[0].deployment for house in (one, two))
     assert before.breaker is after.breaker
     assert before.provider is after.provider
     assert one.limiter is two.limiter

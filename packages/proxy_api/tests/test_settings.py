@@ -260,8 +260,7 @@ def test_secrets_are_never_shown(load: Load) -> None:
     """No representation and no dump of settings holds a secret."""
     settings = load("""
 providers:
-  gpu: {kind: vllm, api_keys: [canary-1, canary-2], headers: {x-auth: canary-3},
-        proxy: "http://u:canary-4@proxy:1"}
+  gpu: {kind: vllm, api_keys: [canary-1, canary-2], headers: {x-auth: canary-3}}
 keys: [{name: a, key: canary-5}]
 redis: redis://:canary-6@localhost
 database: postgresql://u:canary-7@localhost/x
@@ -294,8 +293,8 @@ server: {port: "${CANARY}", host: "${CANARY}", workers: "${CANARY}"}
 def test_what_is_not_in_force_is_told(load: Load) -> None:
     """Each setting that is accepted and doesn't act yet has a sentence that names its path."""
     settings = load("""
-server: {trusted_proxies: [10.1.2.3/8], tls: {cert: a, key: b}, cors: {origins: [x]}}
-providers: {gpu: {kind: vllm, http2: true, proxy: "http://p:1", api_keys: [a, b]}}
+server: {trusted_proxies: [10.1.2.3/8], cors: {origins: [x]}}
+providers: {gpu: {kind: vllm, http2: true, api_keys: [a, b]}}
 models: [{name: a, target: gpu/a, price: {input: 0.25}, context: 4096,
           limits: {requests: 1/second}}]
 keys: [{name: k, key: s, budget: {usd: 1}}]
@@ -310,11 +309,9 @@ observability: {metrics: {listen: "127.0.0.1:9464"}}
     told = [sentence.partition(" ")[0] for sentence in settings.not_in_force()]
     assert sorted(told) == sorted(
         [
-            "server.tls",
             "server.cors",
             "server.trusted_proxies",
             "providers.gpu.api_keys",
-            "providers.gpu.proxy",
             "providers.gpu.http2",
             "models[0].limits",
             "models[0].price",

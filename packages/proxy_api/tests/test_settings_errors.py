@@ -177,6 +177,11 @@ def test_a_number_as_a_name_wants_quotes(problems: Problems) -> None:
         ("server: {trusted_proxies: [x]}", "server.trusted_proxies[0]", "10.0.0.0/8"),
         ("server: 4000", "server", "a mapping"),
         ("server: {tls: {cert: a}}", "server.tls.key", "is missing"),
+        (
+            'providers: {p: {kind: vllm, proxy: "http://u:s@p:1"}}',
+            "providers.p.proxy",
+            "outbound proxies are not supported by this version",
+        ),
         ("routing: {strategy: fast}", "routing.strategy", "weighted, least_busy"),
         ("routing: {retry: {attempts: 99}}", "routing.retry.attempts", "at most 10"),
         ("observability: {metrics: {listen: '9464'}}", "observability.metrics.listen", "host:port"),

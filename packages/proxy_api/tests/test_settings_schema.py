@@ -40,7 +40,7 @@ def test_a_stale_schema_is_told_and_written(
     assert "--write" in capsys.readouterr().err
     assert main(["--write"]) == 0
     assert main(["--check"]) == 0
-    assert main([]) == 2
+    assert main(["--chek"]) == 2
 
 
 def test_the_examples_fit_the_schema(validator: Any) -> None:
@@ -101,3 +101,9 @@ def test_every_setting_is_described() -> None:
     ]
     assert silent == []
     assert len(schema["$defs"]) > 15
+
+
+def test_without_arguments_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """``python -m proxy_api._schema`` is a way to see it, whole."""
+    assert main([]) == 0
+    assert capsys.readouterr().out == SCHEMA_FILE.read_text(encoding="utf-8")

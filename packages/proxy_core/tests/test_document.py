@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from dataclasses import dataclass
 from typing import Any
@@ -300,7 +301,8 @@ def test_a_string_of_escapes_costs_no_multiple_of_itself() -> None:
     raw = b'{"a":"' + b"\\n" * 1_000_000 + b'", "a":1, "model":"x"}'
     tracemalloc.start()
     try:
-        Document.parse(raw, OWNED).replaced({"model": b'"y"'})
+        with pytest.raises(MalformedDocument, match="too large to skip"):
+            Document.parse(raw, OWNED)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -310,3 +312,40 @@ def test_a_string_of_escapes_costs_no_multiple_of_itself() -> None:
 def test_a_document_of_plain_values() -> None:
     """``of`` makes a compact document from what Python has."""
     assert Document.of({"model": "ü", "n": [1]}).raw == '{"model":"ü","n":[1]}'.encode()
+
+
+@pytest.mark.parametrize(
+    "skipped",
+    [
+        b"[" + b"[]," * 100_000 + b"1]",
+        b'["' + b'","' * 100_000 + b'"]',
+        b'"' + b"x" * 300_000 + b'"',
+        b"1" * 300_000,
+    ],
+    ids=["brackets", "strings", "one-string", "number"],
+)
+def test_a_large_value_is_not_skipped(skipped: bytes) -> None:
+    """The end of a repeated value is searched in Python: 256 KB of them are the most."""
+    raw = b'{"model":"m","x":%s,"x":1}' % skipped
+    with pytest.raises(MalformedDocument, match="too large to skip; send it once") as caught:
+        Document.parse(raw, ["model"])
+    assert caught.value.key == "x"
+    assert Document.parse(raw.replace(b'"x":1}', b'"y":1}'), ["model"]).raw
+
+
+def test_repeated_values_share_one_allowance() -> None:
+    """Many values that are each small enough are as slow as one that is large."""
+    part = b'"x":[' + b"[]," * 10_000 + b"1],"
+    Document.parse(b'{"model":"m",' + part * 8 + b'"x":1}', ["model"])
+    with pytest.raises(MalformedDocument, match="too large to skip"):
+        Document.parse(b'{"model":"m",' + part * 9 + b'"x":1}', ["model"])
+
+
+def test_a_value_too_large_to_skip_is_not_walked() -> None:
+    """What it costs doesn't grow with the value: the steps stop at the allowance."""
+    raw = b'{"x":[' + b"[]," * 3_000_000 + b'1],"x":1}'
+    document = Document.parse(raw)
+    begun = time.process_time()
+    with pytest.raises(MalformedDocument, match="too large to skip"):
+        document.replaced({"x": b"2"})
+    assert time.process_time() - begun < 0.5

@@ -38,7 +38,18 @@ def answer(status: int, error: Any = None, *headers: tuple[bytes, bytes]) -> Ups
         (400, "context_length_exceeded", UpstreamRejected, "context_length", "succeeded"),
         (400, "content_policy_violation", UpstreamRejected, "content_policy", "succeeded"),
         (400, "content_filter", UpstreamRejected, "content_policy", "succeeded"),
-        (409, None, UpstreamRejected, "", "succeeded"),
+        (415, None, UpstreamRejected, "", "succeeded"),
+        (405, None, UpstreamFailed, "error", "failed"),
+        (407, None, UpstreamFailed, "error", "failed"),
+        (409, None, UpstreamFailed, "error", "failed"),
+        (410, None, UpstreamFailed, "error", "failed"),
+        (421, None, UpstreamFailed, "error", "failed"),
+        (425, None, UpstreamFailed, "error", "failed"),
+        (426, None, UpstreamFailed, "error", "failed"),
+        (431, None, UpstreamFailed, "error", "failed"),
+        (499, None, UpstreamFailed, "error", "failed"),
+        (400, "invalid_api_key", UpstreamRefusedCredential, "error", "let_go"),
+        (400, "authentication_error", UpstreamRefusedCredential, "error", "let_go"),
         (413, None, UpstreamRejected, "", "succeeded"),
         (422, None, UpstreamRejected, "", "succeeded"),
         (401, "invalid_api_key", UpstreamRefusedCredential, "error", "let_go"),
@@ -160,6 +171,66 @@ def test_a_known_code_of_a_refused_credential_is_told() -> None:
     failure = answer(429, {"message": "m", "code": "insufficient_quota"})
     assert failure.upstream_code == "insufficient_quota"
     assert "(429 insufficient_quota)" in failure.message
+
+
+@pytest.mark.parametrize("status", [500, 501, 503])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"code": 500, "type": "server_error", "message": "image input is not supported"}, ""),
+        ({"code": 500, "message": "Audio input is not supported - hint: mmproj"}, ""),
+        (
+            {
+                "code": 500,
+                "type": "server_error",
+                "message": "input is too large to process. increase the physical batch size",
+            },
+            "context_length",
+        ),
+        ({"code": 500, "type": "invalid_request_error", "message": "no"}, ""),
+        ({"code": 501, "type": "not_supported_error", "message": "no"}, ""),
+    ],
+)
+def test_a_server_that_says_500_for_a_wrong_request(
+    status: int, error: dict[str, Any], reason: str
+) -> None:
+    """llama.cpp does: the endpoint is well, another would say the same, the client gets a 400."""
+    for failure in (answer(status, error), failure_in_body(json.dumps(error).encode())):
+        assert type(failure) is UpstreamRejected
+        assert failure.message == error["message"]
+        assert (failure.upstream_status, failure.reason) == (400, reason)
+        assert (failure.retryable, failure.verdict) == (False, "succeeded")
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Incorrect API key provided: sk-abc",
+        "the Invalid API Key sk-abc",
+        "API key not valid. Please pass a valid API key, not sk-abc.",
+    ],
+)
+def test_a_400_that_blames_the_key_is_ours(status: int, words: str) -> None:
+    """Some have no 401: another deployment is asked, and nothing of the text is told."""
+    failure = answer(status, {"message": words, "type": "invalid_request_error", "param": "sk-abc"})
+    assert type(failure) is UpstreamRefusedCredential
+    assert "sk-abc" not in f"{failure!r} {vars(failure)}"
+
+
+def test_the_upstreams_name_for_a_model_is_not_told() -> None:
+    """The client asked for another one."""
+    name = "acme/secret-model"
+    failure = answer(404, {"message": f"no {name}", "code": name, "param": name})
+    assert failure.message == "the upstream does not serve this model"
+    assert name not in f"{failure!r} {vars(failure)}"
+
+
+def test_code_and_param_have_a_length() -> None:
+    """64 and 256 characters; a code that is cut is no other code."""
+    failure = answer(400, {"message": "m", "code": "c" * 65, "param": "p" * 257})
+    assert (failure.upstream_code, failure.param) == ("c" * 64, "p" * 256)
+    assert answer(400, {"message": "m", "type": "t" * 65}).upstream_code == "t" * 64
 
 
 def test_code_and_param_are_kept_for_the_client() -> None:

@@ -7,11 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import pytest
 
 from proxy_core import CHAT, Call, Reply, held
-from proxy_core.errors import UpstreamDisconnected, UpstreamFailed
+from proxy_core.errors import UpstreamFailed
 from proxy_core.testing import FakeProvider, Script
-
-COMMENT = b": keepalive\n\n"
-QUIET = {"patience": 0.03, "heartbeat": 0.02}
 
 
 @pytest.fixture
@@ -94,41 +91,8 @@ class AsyncIteratorOf(AsyncGenerator[bytes, None]):
         raise StopAsyncIteration
 
 
-async def test_silence_is_filled_with_comments(call: Call) -> None:
-    """After the patience the answer is committed: a comment at once, then one a heartbeat."""
-    script = Script(hangs=0.12)
-    async with FakeProvider(script).send(call, model="m") as reply, held(reply, **QUIET) as given:
-        assert not given.has_content
-        got = await collect(given.body)
-    comments = got.count(COMMENT)
-    assert 2 <= comments <= 6
-    assert got == [COMMENT] * comments + list(script.chunks)
-
-
-async def test_what_began_comes_before_the_comments(call: Call) -> None:
-    """A role that arrived in time is sent first; comments follow while content is awaited."""
-    script = Script(pause=0.06)
-    async with FakeProvider(script).send(call, model="m") as reply, held(reply, **QUIET) as given:
-        got = await collect(given.body)
-    assert got[0] == script.chunks[0]
-    assert got[1] == COMMENT
-    assert [chunk for chunk in got if chunk != COMMENT] == list(script.chunks)
-    assert COMMENT not in got[got.index(script.chunks[1]) :]
-
-
-async def test_a_failure_after_the_patience_travels(call: Call) -> None:
-    """The 200 is out by then: the error is raised where the body is read."""
-    script = Script(hangs=0.06, breaks_at=0, breaks_with=UpstreamDisconnected("late"))
-    got = []
-    async with FakeProvider(script).send(call, model="m") as reply, held(reply, **QUIET) as given:
-        with pytest.raises(UpstreamDisconnected, match="late"):
-            async for chunk in given.body:
-                got.append(chunk)
-    assert set(got) == {COMMENT}
-
-
 async def test_a_stream_without_content_is_given_when_it_ends(call: Call) -> None:
-    """It ended properly, so it is an answer; nobody waits for the patience."""
+    """It ended properly, so it is an answer."""
     script = Script(content_at=99)
     provider = FakeProvider(script)
     async with asyncio.timeout(5), provider.send(call, model="m") as reply, held(reply) as given:
@@ -174,53 +138,3 @@ async def test_cancelled_while_waiting_nothing_is_left(call: Call) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert provider.open == 0
-
-
-async def test_cancelled_again_and_again_nothing_is_left(call: Call) -> None:
-    """Some servers cancel at each await until the task is gone: the end is awaited all the same."""
-
-    async def slow_to_end() -> AsyncGenerator[bytes, None]:
-        try:
-            await asyncio.sleep(30)
-        finally:
-            await asyncio.sleep(0.02)
-            ended.append(True)
-        yield b""
-
-    async def wait() -> None:
-        reply.body = slow_to_end()
-        async with held(reply):
-            pytest.fail("there is nothing to give")
-
-    ended: list[bool] = []
-    reply = Reply(body=slow_to_end(), stream=True)
-    task = asyncio.create_task(wait())
-    await asyncio.sleep(0.01)
-    while not task.done():
-        task.cancel()
-        await asyncio.sleep(0)
-    assert task.cancelled()
-    assert ended == [True]
-
-
-async def test_a_client_that_leaves_during_the_silence(call: Call) -> None:
-    """The block ends while the upstream still thinks: its reading ends with it."""
-    provider = FakeProvider(Script(hangs=30))
-    async with provider.send(call, model="m") as reply, held(reply, **QUIET) as given:
-        assert await anext(given.body) == COMMENT
-    assert provider.open == 0
-
-
-async def test_a_failure_that_nobody_reads_is_not_logged(call: Call) -> None:
-    """The client left after the 200, and the upstream fails as it is let go: nobody is told."""
-
-    async def fails_at_the_end() -> AsyncGenerator[bytes, None]:
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            raise UpstreamDisconnected("closed in the middle") from None
-        yield b""
-
-    reply = Reply(body=fails_at_the_end(), stream=True)
-    async with held(reply, **QUIET) as given:
-        assert await anext(given.body) == COMMENT

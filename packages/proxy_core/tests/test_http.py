@@ -440,6 +440,41 @@ async def test_the_total_counts_before_the_head_too(upstream: Start, client: Htt
     assert await phase_of(client, server, total=0.05) == "total"
 
 
+async def test_a_total_is_enough_where_it_ends_first(upstream: Start, client: HttpClient) -> None:
+    """With every limit alike it is the total that is told, before the head and after."""
+    limits = {"first_byte": 0.1, "between_events": 0.1, "total": 0.1}
+    for words in ((5.0,), (HEAD, 5.0), (HEAD + CHUNK, 5.0)):
+        server = await upstream(says(*words))
+        assert await phase_of(client, server, **limits) == "total"
+
+
+async def test_the_total_does_not_count_the_readers_time(
+    upstream: Start, client: HttpClient
+) -> None:
+    """A client that stalls is no fault of the upstream, and its own task is not cancelled."""
+    server = await upstream(says(HEAD + CHUNK, 0.05, CHUNK + LAST))
+    request, limits = post(server.url), Timeouts(total=0.2)
+    async with client.send(request, timeouts=limits) as response:
+        parts = []
+        async for part in response.body:
+            parts.append(part)
+            await asyncio.sleep(0.3)
+    assert b"".join(parts) == b"hihi"
+
+
+async def test_the_total_is_raised_where_the_body_is_read(
+    upstream: Start, client: HttpClient
+) -> None:
+    """Whoever reads gets the error at its read, and may go on with its block."""
+    server = await upstream(says(HEAD + CHUNK, 5.0))
+    async with client.send(post(server.url), timeouts=Timeouts(total=0.1)) as response:
+        assert await anext(response.body) == b"hi"
+        with pytest.raises(UpstreamTimeout) as caught:
+            await anext(response.body)
+        assert caught.value.phase == "total"
+        await asyncio.sleep(0)
+
+
 async def test_a_timeout_of_the_caller_stays_the_callers(
     upstream: Start, client: HttpClient
 ) -> None:

@@ -259,3 +259,28 @@ def test_dialects_are_found_by_their_names() -> None:
         "openai.embeddings": "/embeddings",
     }
     assert all(dialect.name == name for name, dialect in DIALECTS.items())
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS.values()), ids=str)
+def test_the_input_comes_once(dialect: Any) -> None:
+    """Of two inputs one would be checked, and maybe the other one answered."""
+    field = dialect.needs[0]
+    raw = json.dumps({"model": "m", field: ["a"]})[:-1] + f', "{field}": ["b"]}}'
+    with pytest.raises(InvalidRequest, match="occurs 2 times; send it once") as caught:
+        dialect.read(raw.encode())
+    assert caught.value.param == field
+
+
+def test_small_duplicates_of_others_pass_as_they_came() -> None:
+    """What we don't own is the upstream's to judge."""
+    raw = b'{"model":"m", "seed":[1], "messages":[], "seed":2}'
+    call = CHAT.read(raw)
+    assert CHAT.request(call, "up", ask_usage=True) == raw.replace(b'"m"', b'"up"')
+
+
+def test_an_answer_that_is_too_slow_to_rename_is_broken() -> None:
+    """A large value under a key that comes twice is an error of the upstream, not of ours."""
+    large = b"[" + b"[]," * 100_000 + b"1]"
+    raw = b'{"x":%s,"x":1,"model":"up","choices":[{}]}' % large
+    with pytest.raises(UpstreamProtocolError, match="too large to skip"):
+        CHAT.whole(CHAT.read(b'{"model":"m","messages":[]}'), raw, Usage())

@@ -303,6 +303,47 @@ async def test_a_complaint_that_breaks_off_keeps_its_status() -> None:
         await collect(http, asked())
 
 
+class Lingering(FakeHttp):
+    """Its bodies never end after what they have; it keeps the ``timeouts`` that it was given."""
+
+    async def _more(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for part in parts:
+            yield part
+        await asyncio.sleep(60)
+
+    @asynccontextmanager
+    async def send(
+        self, request: HttpRequest, *, timeouts: Timeouts
+    ) -> AsyncIterator[HttpResponse]:
+        self.timeouts = timeouts
+        async with super().send(request, timeouts=timeouts) as response:
+            response.body = self._more(response.body)  # type: ignore[assignment]
+            yield response
+
+
+async def test_a_complaint_that_never_ends_does_not_delay() -> None:
+    """After a second the next deployment may be asked; what was read counts."""
+    http = Lingering(lambda request: (429, JSON, [b'{"error":{"message":"slow"}}']))
+    async with asyncio.timeout(10):
+        with pytest.raises(UpstreamThrottled, match="slow"):
+            await collect(http, asked())
+    assert http.open == 0
+
+
+@pytest.mark.parametrize(
+    ("stream", "limits"),
+    [(False, (5.0, 1.0, 30.0, 30.0, 30.0)), (True, (5.0, 1.0, 2.0, 3.0, 30.0))],
+)
+async def test_a_whole_answer_has_only_the_total(stream: bool, limits: tuple[float, ...]) -> None:
+    """Its head comes when all of it is generated; a stream keeps the limits of its phases."""
+    http = Lingering(lambda request: (200, SSE if stream else JSON, [ANSWER]))
+    provider = create_provider("vllm", http=http)
+    given = Timeouts(connect=5.0, pool=1.0, first_byte=2.0, between_events=3.0, total=30.0)
+    async with provider.send(asked(stream=stream), model="m", timeouts=given):
+        had = http.timeouts
+    assert limits == (had.connect, had.pool, had.first_byte, had.between_events, had.total)
+
+
 async def test_a_break_after_done_is_none() -> None:
     """The answer was whole: whether the connection can be kept is not the client's business."""
     body, _ = await collect(Broken(lambda request: (200, SSE, EVENTS)), asked(stream=True))
@@ -395,3 +436,48 @@ async def test_a_key_is_in_no_repr_and_no_traceback() -> None:
     assert "hunter2" not in shown
     assert "hunter2" not in repr(provider) + repr(http.requests)
     assert (b"authorization", b"Bearer hunter2") in http.requests[0].headers
+
+
+KEY = "sk-proj-0123456789abcdef"
+HEADER = "tenant-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("stream", "status", "headers", "chunks"),
+    [
+        (False, 400, JSON, [b'{"error":{"message":"%s","code":"%s","param":"%s"}}']),
+        (False, 500, JSON, [b'{"error":{"message":"you sent %s, %s and %s"}}']),
+        (False, 429, JSON, [b'{"error":{"message":"%s %s %s"}}']),
+        (False, 200, JSON, [b'{"error":{"message":"%s %s %s"}}']),
+        (True, 200, SSE, [EVENTS[0], b'data: {"error":"%s %s %s"}\n\n']),
+        (False, 200, [(b"content-type", b"text/%s;%s%s")], [b""]),
+        (False, 400, JSON, [b'{"error":{"message":"' + b"x" * 1985 + b'%s%s%s"}}']),
+        (False, 400, JSON, [b'{"error":{"code":"' + b"x" * 50 + b'%s%s%s"}}']),
+    ],
+    ids=["400", "500", "429", "in-200", "in-stream", "content-type", "cut-message", "cut-code"],
+)
+@pytest.mark.parametrize("secret", [KEY, HEADER])
+async def test_no_error_quotes_our_credential(
+    secret: str, stream: bool, status: int, headers: Headers, chunks: list[bytes]
+) -> None:
+    """Whatever an upstream says back: the key and the operator's headers are masked, cut or not."""
+
+    def quoting(text: bytes) -> bytes:
+        return text.replace(b"%s", secret.encode())
+
+    http = answering(status, [(n, quoting(v)) for n, v in headers], [quoting(c) for c in chunks])
+    provider = create_provider(
+        "vllm", api_key=KEY, headers={"x-tenant": f"Token {HEADER}", "x-flag": "you"}, http=http
+    )
+    with pytest.raises(UpstreamError) as outer:
+        async with provider.send(asked(stream=stream), model="m") as reply:
+            with pytest.raises(UpstreamError) as inner:
+                async for _ in reply.body:
+                    pass
+            assert secret not in f"{inner.value!r} {inner.value} {vars(inner.value)}"
+            raise inner.value
+    told = f"{outer.value!r} {outer.value} {vars(outer.value)}"
+    assert secret[:8] not in told.lower()
+    assert "***" in told
+    assert outer.value.args == (outer.value.message,)
+    assert "flag" not in told and ("you sent" in told) == (status == 500)

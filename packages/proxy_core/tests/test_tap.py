@@ -453,3 +453,32 @@ def test_whatever_comes_the_client_gets_whole_valid_events(
         assert not out or out.endswith((b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r", b"\r\n\r"))
         assert tap.failure is not None or b'"stop"' in out
     assert outcomes[0] == outcomes[1]
+
+
+def test_text_after_an_early_report_is_counted() -> None:
+    """A report can't count what comes after it: the estimate stands until the next report."""
+    tap, usage = tap_for()
+    tap.feed(event(choices=[], usage=USAGE) + says(content="x" * 3000))
+    assert not usage.reported
+    assert usage.output_tokens >= 1000
+    assert usage.input_tokens == 9
+    tap.feed(event(choices=[STOP]) + event(choices=[], usage={**USAGE, "completion_tokens": 700}))
+    assert usage == Usage(9, 700, reported=True)
+
+
+def test_an_early_report_is_not_undone_by_less_or_by_an_end() -> None:
+    """What was reported was generated, and an event without text adds nothing to it."""
+    tap, usage = tap_for()
+    tap.feed(event(choices=[], usage=USAGE) + event(choices=[STOP]))
+    assert usage == Usage(9, 4, reported=True)
+    tap.feed(says(content="x"))
+    assert (usage.output_tokens, usage.reported) == (4, False)
+
+
+def test_an_event_that_is_too_slow_to_rename_is_broken() -> None:
+    """A large value under a key that comes twice is a failure, not an exception of another kind."""
+    large = b"[" + b"[]," * 100_000 + b"1]"
+    raw = b'data: {"x":%s,"x":1,"model":"up","choices":[]}\n\n' % large
+    failure = failure_of(raw)
+    assert type(failure) is UpstreamProtocolError
+    assert "too large to skip" in failure.message

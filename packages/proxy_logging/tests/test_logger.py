@@ -336,6 +336,16 @@ class TestStandardLibrary:
         assert first["level"] == "info"
         assert second["exception"].endswith("ValueError: boom")
 
+    def test_a_process_may_have_one_service(self) -> None:
+        """With a service named, the standard library's lines have it; their logger stays told."""
+        stream = io.StringIO()
+        configure_logging("json", stream=stream, service="llm-proxy")
+        logging.getLogger("uvicorn.error").info("up")
+        StructuredLogger("other").info("x")
+        first, second = lines_of(stream)
+        assert (first["service"], first["logger"]) == ("llm-proxy", "uvicorn.error")
+        assert second["service"] == "other"
+
     def test_uvicorns_own_handlers_are_taken(self) -> None:
         """After uvicorn has set its handlers, configuring makes its lines ours, once each."""
         noise = io.StringIO()

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy_api._arrival import new_request_id
 from proxy_api._compose import Parts, compose
-from proxy_api._response import SnapshotSource, Surface
+from proxy_api._response import Surface
 from proxy_api._routes import add_error_shapes, add_routes
 from proxy_api._settings import Settings, checked, load_settings
 from proxy_api._snapshot import Runtime
@@ -45,7 +45,7 @@ _HOT: Final = {
 _ITS_OWN_STACK: Final = FastAPI.build_middleware_stack
 
 
-class Gateway(SnapshotSource):
+class Gateway:
     """What an app serves from: the snapshot of the moment and what lives behind it."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Gateway(SnapshotSource):
         self.started_at = int(time.time())
         self._obstacles: list[Callable[[], bool]] = []
         self._parts = parts
-        super().__init__(compose(settings, self.runtime, parts))
+        self.snapshot = compose(settings, self.runtime, parts)
         for sentence in settings.not_in_force():
             logger.warning("setting_not_in_force", detail=sentence)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, Self
 
 from starlette.types import Receive, Scope
 
+from proxy_core import Call
 from proxy_core.dialects import OpenAIDialect
 from proxy_core.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
@@ -39,6 +40,8 @@ class Arrival:
         "_scope",
         "departure",
         "dialect",
+        "is_committed",
+        "is_stream",
         "received_at",
         "request_id",
     )
@@ -52,6 +55,10 @@ class Arrival:
         self.request_id = new_request_id()
         self.received_at = time.monotonic()
         self.departure = Departure(scope, receive)
+        self.is_stream = False
+        """Whether the client asked for a stream; known when the call has been read."""
+        self.is_committed = False
+        """Whether a status has been sent: from then on no other deployment may be asked."""
 
     def header(self, name: bytes) -> str:
         """The first value of a header, empty without one. ``name`` is lower-case."""
@@ -62,6 +69,12 @@ class Arrival:
         """The address of the other end; None on a unix socket."""
         client = self._scope.get("client")
         return client[0] if client else None
+
+    async def call(self, at_most: int) -> Call:
+        """What is asked for. Raises RequestError, ClientGone."""
+        call = self.dialect.read(await self.body(at_most), self.request_id)
+        self.is_stream = call.stream
+        return call
 
     async def body(self, at_most: int) -> bytes:
         """The whole JSON body. Raises UnsupportedMedia, BodyTooLarge, ClientGone."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -32,6 +35,24 @@ KeyOption = Annotated[
     typer.Option("--key", envvar="LLM_PROXY_KEY", help="A key of the proxy; without keys, none."),
 ]
 _HERE = "http://127.0.0.1:4000"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llm-proxy {__version__} (Python {sys.version.split()[0]})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """A gateway to large language models: one URL in front, any provider behind."""
 
 
 @app.command()
@@ -74,11 +95,11 @@ def serve(
     choices = Choices(config, host, port, uds, workers, discover, local_model)
     try:
         prepared = prepare(choices)
+        if discover:
+            tell_found(prepared)
+        run_server(prepared, on_ready=lambda: greet(prepared))
     except ConfigurationError as error:
         _fail(error.message)
-    if discover:
-        tell_found(prepared)
-    run_server(prepared, on_ready=lambda: greet(prepared))
 
 
 @app.command()
@@ -93,20 +114,23 @@ def check(config: Annotated[Path, typer.Argument(help="The YAML or TOML file to 
     for sentence in settings.not_in_force():
         typer.echo(f"warning: {sentence}", err=True)
     names = {model.name for model in settings.models}
-    typer.echo(
-        f"{config}: in order: {len(settings.providers)} providers, "
-        f"{len(names)} models, {len(settings.keys)} keys"
-    )
+    if not names:
+        typer.echo("warning: no models: there is nothing to serve", err=True)
+    counts = {"provider": len(settings.providers), "model": len(names), "key": len(settings.keys)}
+    told = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items())
+    typer.echo(f"{config}: in order: {told}")
 
 
 @app.command()
 def models(url: UrlOption = _HERE, key: KeyOption = None) -> None:
     """List the models of a running proxy."""
     try:
-        for name in asyncio.run(Client(url, key).models()):
-            typer.echo(name)
+        names = asyncio.run(Client(url, key).models())
     except ClientFailure as error:
         _fail(str(error))
+    with _readers_may_leave():
+        for name in names:
+            typer.echo(name)
 
 
 @app.command()
@@ -126,7 +150,8 @@ def chat(
     from proxy_api._cli_chat import Chat
 
     try:
-        asyncio.run(Chat(Client(url, key), model, system, max_tokens).run(" ".join(prompt or ())))
+        with _readers_may_leave():
+            Chat(Client(url, key), model, system, max_tokens).run(" ".join(prompt or ()))
     except ClientFailure as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -136,12 +161,23 @@ def chat(
 @app.command()
 def version() -> None:
     """Print the version."""
-    typer.echo(f"llm-proxy {__version__} (Python {sys.version.split()[0]})")
+    _print_version(True)
 
 
 def main() -> None:
     """The entry point of the console script."""
     app()
+
+
+@contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    """Whoever reads our output (``head``) may have enough of it: that is the end, not an error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> NoReturn:

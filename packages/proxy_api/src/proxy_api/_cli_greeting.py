@@ -1,4 +1,4 @@
-"""What ``serve`` says on the terminal: what was found, what is served, and how to ask it."""
+"""What ``serve`` says on standard output: what was found, what is served, how to ask it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN: Final = 8
 
 def tell_found(prepared: Prepared) -> None:
     """The table of what ``--discover`` found."""
-    console = Console(stderr=True)
+    console = Console()
     if prepared.found.found:
         console.print(prepared.found.table())
     else:
@@ -39,9 +39,10 @@ def tell_found(prepared: Prepared) -> None:
 
 def greet(prepared: Prepared) -> None:
     """What is served, and three lines to paste."""
-    names = [model.name for model in prepared.settings.models if "*" not in model.name]
+    models = prepared.settings.models
+    names = [*dict.fromkeys(model.name for model in models if "*" not in model.name)]
     server = prepared.settings.server
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     told = ", ".join(names[:_SHOWN]) or "patterns only"
     if server.uds is not None:
         console.print(f"Serving {told} on {server.uds}.")
@@ -49,7 +50,7 @@ def greet(prepared: Prepared) -> None:
     host = f"[{server.host}]" if ":" in server.host else server.host
     keys = bool(prepared.settings.keys)
     words = {
-        "base": f"http://{host}:{server.port}",
+        "base": f"{'https' if server.tls else 'http'}://{host}:{server.port}",
         "model": names[0] if names else "MODEL",
         "key": "KEY" if keys else "none",
         "auth": " -H 'authorization: Bearer KEY'" if keys else "",

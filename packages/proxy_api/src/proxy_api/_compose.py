@@ -58,6 +58,7 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
         recorder=Recorder(parts.observer, parts.tracer),
         max_body=settings.server.max_body,
         max_attempts=settings.routing.retry.attempts,
+        fallbacks=_fallbacks(settings),
     )
 
 
@@ -76,11 +77,12 @@ def _keys(settings: Settings, trust_hosts: Sequence[str]) -> Keys:
 
 
 def _key(row: KeySettings) -> Key:
-    every = "*" in row.models
+    # A key for metrics alone must not come with every model because nobody said which.
+    names = () if row.scopes and "models" not in row.model_fields_set else row.models
     return Key(
         id=row.name,
         name=row.name,
-        models=None if every else ModelTable((name, None) for name in row.models),
+        models=None if "*" in names else ModelTable((name, None) for name in names),
         scopes=frozenset(row.scopes),
         limits=_limits(row.limits),
     )
@@ -103,10 +105,14 @@ def _routes(
     for model in settings.models:
         pools.setdefault(model.name, []).append(_deployment(settings, model, runtime, observer))
     for name, deployments in pools.items():
-        rules = settings.fallbacks.get(name, ())
-        yield name, Route(
-            name, tuple(deployments), tuple(Fallback(rule.on, rule.to) for rule in rules)
-        )
+        yield name, Route(name, tuple(deployments))
+
+
+def _fallbacks(settings: Settings) -> dict[str, tuple[Fallback, ...]]:
+    return {
+        name: tuple(Fallback(rule.on, rule.to) for rule in rules)
+        for name, rules in settings.fallbacks.items()
+    }
 
 
 def _deployment(

@@ -48,6 +48,12 @@ _TABLE: Final[Mapping[type[Exception], _Row]] = MappingProxyType(
         Exception: _Row(500, "server_error"),
     }
 )
+_SAYS_LITTLE: Final = (
+    errors.CircuitOpen,
+    errors.UpstreamModelMissing,
+    errors.UpstreamRefusedCredential,
+)
+_WORTH_WAITING: Final = frozenset({429, 503})
 _BUSY: Final = frozenset({503, 529})
 
 
@@ -119,16 +125,22 @@ def _body(error: Exception) -> bytes:
 
 
 def _most_telling(error: errors.NoDeploymentAnswered) -> Exception:
+    if not error.failures:
+        return errors.Overloaded(error.message)
+    # Lasting faults of ours (a wrong name, a dead key) hide a passing one that a retry would cure.
+    telling = [failure for failure in error.failures if not isinstance(failure, _SAYS_LITTLE)]
     asked = [failure for failure in error.failures if not isinstance(failure, errors.CircuitOpen)]
-    if asked:
-        return asked[-1]
-    return error.failures[-1] if error.failures else errors.Overloaded(error.message)
+    return (telling or asked or error.failures)[-1]
 
 
 def _retry_headers(error: Exception, status: int) -> Headers:
     wait = _wait(error)
     if status == 400 and isinstance(error, errors.LimitExceeded):
         return [(b"x-should-retry", b"false")]
+    if isinstance(telling_of(error), errors.UpstreamRefusedCredential):
+        return [(b"x-should-retry", b"false")]
+    if status not in _WORTH_WAITING:
+        return []
     if wait is None:
         return [(b"retry-after", b"1")] if status == 503 else []
     headers = [

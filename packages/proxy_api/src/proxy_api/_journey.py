@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 
 from proxy_api._arrival import Arrival
 from proxy_api._recorder import Record
-from proxy_api._snapshot import Attempt, Hold, Plan, Snapshot
-from proxy_core import Call, Reply
+from proxy_api._snapshot import Attempt, Plan, Snapshot
+from proxy_core import Call, Reply, held
 from proxy_core.errors import NoDeploymentAnswered, UpstreamError
 
 __all__ = ["journey"]
@@ -28,9 +28,8 @@ async def journey(arrival: Arrival, house: Snapshot) -> AsyncIterator[Reply]:
         # The key comes before the body: who has none may not make us read 32 MB.
         key = house.keys.authenticate(arrival)
         record.key = key.name
-        call = arrival.dialect.read(await arrival.body(house.max_body), arrival.request_id)
-        plan = house.plan(call, key)
-        record.planned(call, plan)
+        record.call = call = await arrival.call(house.max_body)
+        record.plan = plan = house.plan(call, key)
         with house.limiter.reserve(key.id, key.limits, tokens=plan.dearest) as reservation:
             if (hit := house.cache.lookup(key.id, call)) is not None:
                 reservation.settle(0)
@@ -50,34 +49,30 @@ async def journey(arrival: Arrival, house: Snapshot) -> AsyncIterator[Reply]:
 async def first_answer(call: Call, plan: Plan, record: Record) -> AsyncIterator[Reply]:
     """Ask the plan's deployments in turn. One whose answer has content is kept, come what may."""
     failures: list[UpstreamError] = []
-    group = ""
-    for attempt in plan.attempts:
-        if record.attempts == plan.most_attempts:
-            break
-        if not attempt.follows(failures[-1] if failures else None, group):
-            continue
-        group, committed = attempt.group, False
+    course = plan.course()
+    while (attempt := course.next(failures, record.attempts)) is not None:
+        committed = False
         try:
-            async with asked(call, attempt, record, plan.hold) as reply:
+            async with asked(call, attempt, record) as reply:
                 committed = True
                 yield reply
                 return
         except UpstreamError as failure:
             failures.append(failure)
-            if committed or not (failure.retryable or plan.has_answer_to(failure)):
+            if committed or record.is_committed:
                 raise
     raise failures[0] if len(failures) == 1 else NoDeploymentAnswered(call.model, failures)
 
 
 @asynccontextmanager
-async def asked(call: Call, attempt: Attempt, record: Record, hold: Hold) -> AsyncIterator[Reply]:
+async def asked(call: Call, attempt: Attempt, record: Record) -> AsyncIterator[Reply]:
     """One attempt, its answer held back until there is content."""
     # The breaker's block is around the answer's, or it would never see a failure in the stream.
     with attempt.deployment.breaker.permit() as permit, record.attempt(attempt):
         asking = attempt.deployment.provider.send(
-            call, model=attempt.model, timeouts=attempt.timeouts
+            call, model=attempt.model, timeouts=attempt.deployment.timeouts
         )
-        async with asking as reply, hold(reply):
+        async with asking as reply, held(reply):
             if reply.has_content:
                 permit.succeeded()
             yield reply

@@ -26,6 +26,14 @@ __all__ = [
 ]
 
 _CREDENTIALS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
+_FORWARDED: Final = (
+    b"forwarded",
+    b"via",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+)
 _LONGEST: Final = 512
 """Characters of a key that we look at: more is no key of anybody's."""
 
@@ -98,7 +106,7 @@ class LocalOnly:
         self._key = Key("local", "local", scopes=frozenset({"metrics", "docs", "admin"}))
 
     def authenticate(self, caller: Caller) -> Key:
-        if caller.peer is not None and not is_loopback(caller.peer):
+        if not _is_of_this_machine(caller):
             raise AuthenticationFailed(
                 "Without keys in its configuration the proxy serves its own machine only."
             )
@@ -139,9 +147,15 @@ def is_loopback_host(host: str) -> bool:
 
 def is_addressed_locally(caller: Caller) -> bool:
     """Whether the request comes from this machine and names it: no balancer, no rebound name."""
-    if caller.peer is None:
-        return True
-    return is_loopback(caller.peer) and is_loopback_host(_host_name(caller.header(b"host")))
+    host = _host_name(caller.header(b"host"))
+    named = is_loopback_host(host) or (caller.peer is None and not host)
+    return named and _is_of_this_machine(caller)
+
+
+def _is_of_this_machine(caller: Caller) -> bool:
+    """A peer on this machine that doesn't speak for somebody else, as a reverse proxy does."""
+    is_near = caller.peer is None or is_loopback(caller.peer)
+    return is_near and not any(caller.header(name) for name in _FORWARDED)
 
 
 def _check_host(caller: Caller, hosts: frozenset[str]) -> None:

@@ -45,7 +45,6 @@ def _rows(section: str, name: str) -> Where:
 
 
 _LINES: tuple[_Line, ...] = (
-    _Line(_top("server.tls", lambda s: s.server.tls), "the listener speaks plain HTTP"),
     _Line(_top("server.cors", lambda s: s.server.cors), "no CORS headers are sent"),
     _Line(
         _top("server.trusted_proxies", lambda s: s.server.trusted_proxies),
@@ -59,7 +58,6 @@ _LINES: tuple[_Line, ...] = (
         ),
         "the first key alone is used",
     ),
-    _Line(_providers("proxy"), "requests go to the provider directly"),
     _Line(_providers("http2"), "requests go by HTTP/1.1"),
     _Line(_rows("models", "limits"), "the deployment has no limits"),
     _Line(_rows("models", "price"), "the cost is not computed"),

@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-__all__ = ["described", "document"]
+__all__ = ["described", "document", "metrics_answers", "model_route", "models_answers"]
 
 Schema = dict[str, Any]
 
@@ -40,6 +40,7 @@ def _ref(name: str) -> Schema:
 
 _MODEL: Final[Schema] = {
     "type": "string",
+    "minLength": 1,
     "description": "One of GET /v1/models.",
     "examples": ["smollm2"],
 }
@@ -138,6 +139,16 @@ _SCHEMAS: Final[Mapping[str, Schema]] = MappingProxyType(
             ),
             usage=_ref("Usage"),
         ),
+        "Model": _object(
+            ["id", "object", "created", "owned_by"],
+            id=_TEXT,
+            object={"const": "model"},
+            created={"type": "integer"},
+            owned_by=_TEXT,
+        ),
+        "ModelList": _object(
+            ["object", "data"], object={"const": "list"}, data=_array(_ref("Model"))
+        ),
         "Usage": _object(
             ["prompt_tokens", "total_tokens"],
             prompt_tokens=_COUNT,
@@ -200,9 +211,30 @@ def described(path: str) -> dict[str, Any]:
     return {
         "summary": summary,
         "tags": ["inference"],
-        "responses": {200: {"description": "The answer.", "content": content}, **_error_answers()},
+        "responses": {
+            200: {"description": "The answer.", "content": content},
+            **_error_answers(*_ERRORS),
+        },
         "openapi_extra": {"requestBody": body},
     }
+
+
+def models_answers() -> dict[int | str, dict[str, Any]]:
+    """``responses`` of the models' list."""
+    return {200: _answer("The models.", "ModelList"), **_error_answers(401, 403)}
+
+
+def model_route() -> dict[str, Any]:
+    """What the route of one model is told. FastAPI isn't shown the parameter: it adds a 422."""
+    name = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
+    answers = {200: _answer("The model.", "Model"), **_error_answers(401, 403, 404)}
+    return {"responses": answers, "openapi_extra": {"parameters": [name]}}
+
+
+def metrics_answers() -> dict[int | str, dict[str, Any]]:
+    """``responses`` of the metrics."""
+    text = {"text/plain": {"schema": _TEXT}}
+    return {200: {"description": "The metrics.", "content": text}, **_error_answers(401, 403)}
 
 
 def document(app: FastAPI) -> Schema:
@@ -217,6 +249,9 @@ def document(app: FastAPI) -> Schema:
     return whole
 
 
-def _error_answers() -> dict[int, dict[str, Any]]:
-    content = {"application/json": {"schema": _ref("Error")}}
-    return {status: {"description": told, "content": content} for status, told in _ERRORS.items()}
+def _error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _answer(_ERRORS[status], "Error") for status in statuses}
+
+
+def _answer(told: str, schema: str) -> dict[str, Any]:
+    return {"description": told, "content": {"application/json": {"schema": _ref(schema)}}}

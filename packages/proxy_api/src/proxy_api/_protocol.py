@@ -1,16 +1,15 @@
-"""uvicorn's HTTP protocol, with one thing added: it says at once when the client has gone.
+"""uvicorn's HTTP protocol, which says at once when the client has gone, and when it is as good as.
 
-Stock uvicorn marks only the newest request of a connection, and calls nobody. A close is seen only
-while the connection is read, and uvicorn stops that after a large body and while a second request
-is queued. Nothing else is changed here.
+Stock uvicorn marks only the newest request of a connection, and calls nobody. A client's end comes
+behind all that it has sent, so it is seen only by who reads on; uvicorn stops that after a large
+body, and while a second request is queued. Nothing else is changed here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -18,12 +17,9 @@ from proxy_api._arrival import CLIENT_GONE
 
 __all__ = ["GatewayProtocol"]
 
-_QUEUED: Final = 16
-"""Pipelined requests of one connection that may wait while we go on reading."""
-_LOOK_EVERY: Final = 0.02
-"""Seconds between two looks at a connection that is not read, since its queue is too large."""
-_HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
-"""Linux tells of an end before all was read that came before it; others tell of a reset only."""
+_MOST_QUEUED: Final = 16
+_MOST_AHEAD: Final = 1024 * 1024
+"""Bytes of bodies that one connection may send ahead. No client of ours sends any."""
 
 
 class _Signal:
@@ -40,18 +36,20 @@ class GatewayProtocol(HttpToolsProtocol):
 
     _running: RequestResponseCycle | None = None
     _signal: _Signal | None = None
-    _looking: asyncio.TimerHandle | None = None
+    _drops: bool = False
+    _stall: asyncio.TimerHandle | None = None
 
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        # However large, this body is here; who waits for its answer may still leave.
-        if len(self.pipeline) <= _QUEUED:
-            self.flow.resume_reading()
+    write_stall: ClassVar[float] = 30.0
+    """Seconds that a client may take nothing of what waits for it; then it counts as gone."""
 
     def data_received(self, data: bytes) -> None:
+        if self._drops:
+            return
         super().data_received(data)
-        if self.flow.read_paused and self.pipeline and self._looking is None:
-            self._looking = self.loop.call_later(_LOOK_EVERY, self._look)
+        running = self._running
+        if self.flow.read_paused and running is not None and not running.more_body:
+            self._bound(running)
+            self.flow.resume_reading()
 
     def eof_received(self) -> None:
         if self._tell():
@@ -61,13 +59,42 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         # First, or uvicorn's own note would look as if this request had been told.
         self._tell()
+        self._end_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall = self.loop.call_later(self.write_stall, self._stalled)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_stall()
+
+    def _stalled(self) -> None:
+        self._tell()
+        self.transport.abort()
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         self._signal = _Signal()
         cycle.scope["extensions"] = {CLIENT_GONE: self._signal}  # type: ignore[dict-item]
         super()._start_asgi_task(cycle, app)
+
+    def _bound(self, running: RequestResponseCycle) -> None:
+        """Drop what comes from now on when too much is queued, and close after those that fit."""
+        ahead = sum(len(cycle.body) for cycle, _ in self.pipeline)
+        if len(self.pipeline) <= _MOST_QUEUED and ahead <= _MOST_AHEAD:
+            return
+        self._drops = True
+        if self.pipeline[0][0].more_body:
+            self.pipeline.popleft()
+        last = self.pipeline[0][0] if self.pipeline else running
+        last.keep_alive = False
 
     def _tell(self) -> bool:
         """Tell the request that is being answered, once. False when there is none."""
@@ -79,14 +106,3 @@ class GatewayProtocol(HttpToolsProtocol):
         if signal is not None and signal.callback is not None:
             signal.callback()
         return True
-
-    def _look(self) -> None:
-        self._looking = None
-        if not self.flow.read_paused or self.transport.is_closing():
-            return
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), _HUNG_UP)
-        if poll.poll(0):
-            self.transport.abort()
-        else:
-            self._looking = self.loop.call_later(_LOOK_EVERY, self._look)

@@ -39,16 +39,16 @@ class Record:
 
     __slots__ = (
         "_arrival",
-        "_call",
         "_first_sent_at",
         "_observe",
-        "_plan",
         "_reply",
         "_span",
         "_tracing",
         "attempts",
+        "call",
         "deployment",
         "key",
+        "plan",
         "provider",
         "surface",
     )
@@ -60,8 +60,8 @@ class Record:
         self._tracing = tracer.span(
             self.surface, traceparent=arrival.header(b"traceparent") or None
         )
-        self._call: Call | None = None
-        self._plan: Plan | None = None
+        self.call: Call | None = None
+        self.plan: Plan | None = None
         self._reply: Reply | None = None
         self._first_sent_at: float | None = None
         self.key = ""
@@ -73,9 +73,10 @@ class Record:
     def request_id(self) -> str:
         return self._arrival.request_id
 
-    def planned(self, call: Call, plan: Plan) -> None:
-        self._call = call
-        self._plan = plan
+    @property
+    def is_committed(self) -> bool:
+        """Whether the client has its status: from then on no other deployment may be asked."""
+        return self._arrival.is_committed
 
     @contextmanager
     def attempt(self, attempt: Attempt) -> Iterator[None]:
@@ -92,13 +93,14 @@ class Record:
             self._observe(
                 AttemptFailed(
                     request_id=self.request_id,
-                    route=self._plan.route if self._plan else "",
+                    route=self.plan.route if self.plan else "",
                     deployment=attempt.deployment.label,
                     provider=self.provider,
                     reason=failure.code,
                     upstream_status=failure.upstream_status,
                     duration=time.monotonic() - began,
-                    message=failure.message,
+                    # What an upstream says may quote the prompt: that is for the client alone.
+                    message="" if failure.upstream_status else failure.message,
                 )
             )
             raise
@@ -139,7 +141,7 @@ class Record:
         )
 
     def _finished(self, error: BaseException | None) -> RequestFinished:
-        reply, call, plan = self._reply, self._call, self._plan
+        reply, call, plan = self._reply, self.call, self.plan
         usage = reply.usage if reply is not None else None
         content_at = reply.content_at if reply is not None and reply.stream else None
         return RequestFinished(
@@ -165,7 +167,7 @@ class Record:
         )
 
     def _status(self, error: BaseException | None) -> int:
-        if self._reply is not None:
+        if self._reply is not None or self.is_committed:
             return 200
         return (
             status_of(error)

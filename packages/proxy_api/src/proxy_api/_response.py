@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from proxy_api._arrival import Arrival, ClientGone
 from proxy_api._errors import answer_to, error_event
 from proxy_api._journey import journey
+from proxy_api._pulse import Pulse
 from proxy_api._snapshot import Snapshot
 from proxy_core import Reply
 from proxy_core.dialects import OpenAIDialect
 from proxy_core.errors import ProxyError
 from proxy_logging import StructuredLogger
 
-__all__ = ["Surface"]
+__all__ = ["HasSnapshot", "Surface"]
 
 _STREAM: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+_COMMENT: Final = b": keepalive\n\n"
+
+
+class HasSnapshot(Protocol):
+    """Where a surface finds the snapshot of the moment."""
+
+    snapshot: Snapshot
 
 
 class Surface:
     """One hot route, as a bare ASGI app: it reads, runs the journey, and sends."""
 
     def __init__(
-        self, dialect: OpenAIDialect, house: SnapshotSource, logger: StructuredLogger
+        self, dialect: OpenAIDialect, house: HasSnapshot, logger: StructuredLogger
     ) -> None:
         self._dialect = dialect
         self._house = house
@@ -37,10 +46,11 @@ class Surface:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrival = Arrival(scope, receive, self._dialect)
+        house = self._house.snapshot
         sending = _Sending(arrival, send)
-        with arrival.departure:
+        with arrival.departure, Pulse(house.rhythm, sending):
             try:
-                async with journey(arrival, self._house.snapshot) as reply, aclosing(reply.body):
+                async with journey(arrival, house) as reply, aclosing(reply.body):
                     if reply.stream:
                         await sending.stream(reply)
                     else:
@@ -56,25 +66,35 @@ class Surface:
                 await sending.end()
 
 
-class SnapshotSource:
-    """Where a surface finds the snapshot of the moment."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-
-
 class _Sending:
-    """The ASGI messages of one answer, and whether its status is spent."""
+    """The ASGI messages of one answer; after ``begun`` its status is spent."""
 
-    __slots__ = ("_arrival", "_begun", "_send")
+    __slots__ = ("_arrival", "_busy", "_loop", "_send", "sent_at")
 
     def __init__(self, arrival: Arrival, send: Send) -> None:
         self._arrival = arrival
         self._send = send
-        self._begun = False
+        self._loop = asyncio.get_running_loop()
+        self._busy = False
+        self.sent_at = self._loop.time()
+
+    @property
+    def begun(self) -> bool:
+        return self._arrival.is_committed
+
+    @property
+    def wants_comments(self) -> bool:
+        return self._arrival.is_stream and not self._busy
+
+    async def comment(self) -> None:
+        """A line that says nothing, at the boundary of two events."""
+        if not self.begun:
+            await self._head(200, list(_STREAM))
+        await self._part(_COMMENT)
 
     async def stream(self, reply: Reply) -> None:
-        await self._head(200, [*_STREAM, *reply.headers])
+        if not self.begun:
+            await self._head(200, [*_STREAM, *reply.headers])
         async for chunk in reply.body:
             await self._part(chunk)
 
@@ -86,7 +106,7 @@ class _Sending:
 
     async def fail(self, error: Exception) -> None:
         """A status while there is still one to give; after it the error travels in the stream."""
-        if self._begun:
+        if self.begun:
             # No [DONE] follows: the stream must not end as if it were whole.
             await self._part(error_event(error))
         else:
@@ -96,14 +116,18 @@ class _Sending:
         await self.end()
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._out({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _part(self, chunk: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._out({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._begun = True
-        request_id = (b"x-request-id", self._arrival.request_id.encode())
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, request_id]}
-        )
+        self._arrival.is_committed = True
+        headers = [*headers, (b"x-request-id", self._arrival.request_id.encode())]
+        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _out(self, message: Message) -> None:
+        self._busy = True
+        await self._send(message)
+        self._busy = False
+        self.sent_at = self._loop.time()

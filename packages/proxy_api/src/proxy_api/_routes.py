@@ -88,16 +88,24 @@ def _add_models(app: FastAPI, gateway: Gateway) -> None:
     def key_of(request: Request) -> Key:
         return gateway.snapshot.keys.authenticate(_Caller(request))
 
-    @app.get("/v1/models", tags=["models"], summary="The models that the key may ask for")
+    @app.get(
+        "/v1/models",
+        tags=["models"],
+        summary="The models that the key may ask for",
+        responses=_openapi.models_answers(),
+    )
     async def models(request: Request) -> JSONResponse:
         names = gateway.snapshot.names(key_of(request))
         return JSONResponse({"object": "list", "data": [_model(name, gateway) for name in names]})
 
     @app.get(
-        "/v1/models/{model:path}", tags=["models"], summary="One model; its name may hold slashes"
+        "/v1/models/{model:path}",  # noqa: FAST003 - a parameter that FastAPI sees brings a 422
+        tags=["models"],
+        summary="One model; its name may hold slashes",
+        **_openapi.model_route(),
     )
-    async def model(request: Request, model: str) -> JSONResponse:
-        key = key_of(request)
+    async def model(request: Request) -> JSONResponse:
+        key, model = key_of(request), request.path_params["model"]
         if not key.may_use(model) or gateway.snapshot.routes.lookup(model) is None:
             raise ModelNotFound(f"There is no model {model!r} for this key.", param="model")
         return JSONResponse(_model(model, gateway))
@@ -110,19 +118,34 @@ def _model(name: str, gateway: Gateway) -> dict[str, Any]:
 
 
 def _add_health(app: FastAPI, gateway: Gateway) -> None:
+    @app.head("/livez", include_in_schema=False)
     @app.get("/livez", tags=["health"], summary="200 whenever the process turns")
-    async def livez() -> JSONResponse:
-        return JSONResponse({"status": "alive"})
+    async def livez(request: Request) -> Response:
+        return _head_or_whole(request, JSONResponse({"status": "alive"}))
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["health"], summary="200 when requests can be served")
-    async def readyz() -> JSONResponse:
+    async def readyz(request: Request) -> Response:
         if gateway.ready:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready"}, 503, {"retry-after": "1"})
+            return _head_or_whole(request, JSONResponse({"status": "ready"}))
+        refusal = JSONResponse({"status": "not ready"}, 503, {"retry-after": "1"})
+        return _head_or_whole(request, refusal)
+
+
+def _head_or_whole(request: Request, response: Response) -> Response:
+    if request.method == "HEAD":
+        response.body = b""  # its content-length stays that of GET's
+    return response
 
 
 def _add_scoped(app: FastAPI, gateway: Gateway) -> None:
-    @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses=_openapi.metrics_answers(),
+    )
     async def metrics(request: Request) -> Response:
         _require(gateway, request, "metrics")
         body, kind = gateway.metrics.render(request.headers.get("accept"))
@@ -154,7 +177,7 @@ def _require(gateway: Gateway, request: Request, scope: str) -> None:
 def _http_error(request: Request, error: HTTPException) -> Response:
     method, path = request.scope["method"], request.scope["path"]
     told = {
-        404: f"There is no route {method} {path}.",
+        404: f"There is no route {method} {path}: the API is below /v1, its description at /docs.",
         405: f"The route {path} does not take {method}.",
     }.get(error.status_code, str(error.detail))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")

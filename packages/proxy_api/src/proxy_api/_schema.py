@@ -1,8 +1,8 @@
 """The configuration's JSON Schema, for editors. It is kept as ``schema/config.schema.json``.
 
-``python -m proxy_api._schema --check`` says whether the file is what the models give (exit 1 when
-it isn't), ``--write`` writes it. Editors take it by a first line in the configuration, such as
-``# yaml-language-server: $schema=…/config.schema.json``.
+``python -m proxy_api._schema`` prints it; ``--check`` says whether the file is what the models give
+(exit 1 when it isn't), ``--write`` writes it. Editors take it by a first line in the configuration,
+such as ``# yaml-language-server: $schema=…/config.schema.json``.
 """
 
 from __future__ import annotations
@@ -112,15 +112,18 @@ _ABOUT = ("description", "default", "examples")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``--check`` or ``--write``; the exit status."""
+    """Nothing: print it; ``--check`` or ``--write``. Gives the exit status."""
     chosen = list(sys.argv[1:] if arguments is None else arguments)
     text = json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
     if chosen == ["--write"]:
         SCHEMA_FILE.parent.mkdir(exist_ok=True)
         SCHEMA_FILE.write_text(text, encoding="utf-8")
         return 0
+    if not chosen:
+        sys.stdout.write(text)
+        return 0
     if chosen != ["--check"]:
-        sys.stderr.write("usage: python -m proxy_api._schema --check | --write\n")
+        sys.stderr.write("usage: python -m proxy_api._schema [--check | --write]\n")
         return 2
     if SCHEMA_FILE.is_file() and SCHEMA_FILE.read_text(encoding="utf-8") == text:
         return 0

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from proxy_api._app import Gateway, GatewayApp, create_app
 from proxy_api._discover import Discovery, discover
 from proxy_api._keys import is_loopback_host
+from proxy_api._listener import listen
 from proxy_api._local_model import LocalModel
 from proxy_api._protocol import GatewayProtocol
 from proxy_api._settings import Settings, load_settings
@@ -27,6 +29,7 @@ __all__ = ["Choices", "Prepared", "prepare", "run_server", "worker_app"]
 
 _CHOICES = "LLM_PROXY_WORKER_CHOICES"
 """How the parent of several workers tells them what was chosen on its command line."""
+_SERVICE = "llm-proxy"
 _LOADING = 600.0
 """Seconds that a local model may take to load before the greeting is given up."""
 _NOTHING_TO_SERVE = (
@@ -86,16 +89,20 @@ def prepare(choices: Choices, environ: Mapping[str, str] = os.environ) -> Prepar
 
 
 def run_server(prepared: Prepared, *, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until told to stop; ``on_ready`` is called once, when requests are answered."""
+    """Serve until told to stop; ``on_ready`` is called once, when requests are answered.
+
+    Raises ConfigurationError, also when the address can't be listened on; nothing runs then.
+    """
     settings = prepared.settings
-    configure_logging(settings.observability.logs)
+    sockets = listen(settings.server)
+    configure_logging(settings.observability.logs, service=_SERVICE)
     if settings.server.workers > 1:
-        _run_workers(prepared)
+        _run_workers(prepared, sockets)
         return
     app = create_app(settings=settings)
     server = _Server(uvicorn.Config(app, **_options(settings)))
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(_serve(server, app.gateway, prepared.local, on_ready))
+        runner.run(_serve(server, sockets, app.gateway, prepared.local, on_ready))
 
 
 def worker_app() -> GatewayApp:
@@ -103,7 +110,7 @@ def worker_app() -> GatewayApp:
     config, find = os.environ[_CHOICES].split("\n")
     choices = Choices(config=Path(config) if config else None, discover=bool(find))
     settings = prepare(choices).settings
-    configure_logging(settings.observability.logs)
+    configure_logging(settings.observability.logs, service=_SERVICE)
     return create_app(settings=settings)
 
 
@@ -131,7 +138,11 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    server: _Server, gateway: Gateway, local: LocalModel | None, on_ready: Callable[[], None]
+    server: _Server,
+    sockets: list[socket.socket],
+    gateway: Gateway,
+    local: LocalModel | None,
+    on_ready: Callable[[], None],
 ) -> None:
     async def greet() -> None:
         await server.serves.wait()
@@ -145,13 +156,13 @@ async def _serve(
             await beside.enter_async_context(local)
         greeting = asyncio.create_task(greet())
         try:
-            await server.serve()
+            await server.serve(sockets)
         finally:
             greeting.cancel()
             await asyncio.wait((greeting,))
 
 
-def _run_workers(prepared: Prepared) -> None:
+def _run_workers(prepared: Prepared, sockets: list[socket.socket]) -> None:
     server, choices = prepared.settings.server, prepared.choices
     config = str(choices.config.resolve()) if choices.config else ""
     os.environ[_CHOICES] = f"{config}\n{'discover' if choices.discover else ''}"
@@ -159,8 +170,15 @@ def _run_workers(prepared: Prepared) -> None:
     os.environ["LLM_PROXY_SERVER__WORKERS"] = str(server.workers)
     os.environ["LLM_PROXY_SERVER__HOST"] = server.host
     os.environ["LLM_PROXY_SERVER__PORT"] = str(server.port)
-    options = _options(prepared.settings)
-    uvicorn.run("proxy_api._serve:worker_app", factory=True, workers=server.workers, **options)
+    if server.uds is not None:
+        os.environ["LLM_PROXY_SERVER__UDS"] = server.uds
+    parent = uvicorn.Config(
+        "proxy_api._serve:worker_app",
+        factory=True,
+        workers=server.workers,
+        **_options(prepared.settings),
+    )
+    Multiprocess(parent, sockets=sockets).run()
 
 
 def _options(settings: Settings) -> dict[str, Any]:
@@ -169,6 +187,8 @@ def _options(settings: Settings) -> dict[str, Any]:
         "host": server.host,
         "port": server.port,
         "uds": server.uds,
+        "ssl_certfile": server.tls.cert if server.tls else None,
+        "ssl_keyfile": server.tls.key if server.tls else None,
         "http": GatewayProtocol,
         "ws": "none",
         "log_config": None,

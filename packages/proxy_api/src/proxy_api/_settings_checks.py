@@ -74,6 +74,9 @@ def _providers(settings: Settings) -> Iterator[Problem]:
             yield Problem(f"{path}.base_url", f"is missing: kind {row.kind} has no usual one", hint)
         if provider.api_key is not None and provider.api_keys:
             yield Problem(f"{path}.api_keys", "excludes api_key", "Keep one of the two")
+        if provider.proxy is not None:
+            message = "outbound proxies are not supported by this version"
+            yield Problem(f"{path}.proxy", message, "Remove it")
         for i, dialect in enumerate(provider.dialects):
             if dialect not in DIALECTS:
                 hint = _offer(dialect, DIALECTS, known_as="Known")

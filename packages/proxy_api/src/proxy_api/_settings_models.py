@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from proxy_api._settings_types import (
     BaseUrl,
@@ -61,8 +61,15 @@ class CorsSettings(Section):
     )
 
 
+def _without_brackets(host: str) -> str:
+    """``[::1]``, as URLs have it, is ``::1``."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
 class ServerSettings(Section):
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    host: Annotated[str, AfterValidator(_without_brackets)] = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on."
+    )
     port: int = Field(
         default=4000, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
     )
@@ -102,10 +109,12 @@ class TimeoutSettings(Section):
 
     connect: Duration = Field(default=5.0, description="DNS, TCP and TLS.")
     first_byte: Duration = Field(
-        default=60.0, description="From the request sent to the first byte of the answer."
+        default=60.0,
+        description="From the request sent to the first byte of a stream. An answer that isn't "
+        "streamed has no byte before it is whole: only `total` limits it.",
     )
     between_events: Duration = Field(
-        default=60.0, description="The longest silence inside an answer."
+        default=60.0, description="The longest silence inside a stream."
     )
     total: Duration = Field(default=600.0, description="The whole attempt.")
 
@@ -162,7 +171,8 @@ class ProviderSettings(Section):
     )
     proxy: ProxyUrl | None = Field(
         default=None,
-        description="The outbound proxy on the way to the provider.",
+        description="The outbound proxy on the way to the provider; "
+        "this version has none and refuses it.",
         examples=["http://proxy.example.com:3128"],
     )
     http2: bool = Field(default=False, description="Speak HTTP/2 with the provider.")
@@ -312,7 +322,8 @@ class KeySettings(Section):
     models: tuple[str, ...] = Field(
         default=("*",),
         min_length=1,
-        description="Models that the key may ask for: names or patterns with one *.",
+        description="Models that the key may ask for: names or patterns with one *. "
+        "Without it: every model, but none for a key with scopes.",
         examples=[["chat", "claude-*"]],
     )
     scopes: tuple[Literal["metrics", "docs", "admin"], ...] = Field(

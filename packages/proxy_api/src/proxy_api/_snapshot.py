@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from proxy_api._pulse import Rhythm
 from proxy_core import (
+    DIALECTS,
     AlwaysClosed,
     Call,
     CircuitBreaker,
@@ -26,7 +28,6 @@ from proxy_core import (
     Usage,
     estimate_tokens,
     expand_target,
-    held,
     order_deployments,
 )
 from proxy_core.errors import ModelNotFound, PermissionRefused, UpstreamError
@@ -40,6 +41,7 @@ __all__ = [
     "Breaker",
     "Cache",
     "Condenser",
+    "Course",
     "Deployment",
     "Fallback",
     "Ledger",
@@ -53,10 +55,6 @@ Breaker = CircuitBreaker | AlwaysClosed
 
 _UNSAID_OUTPUT = 1024
 """Output tokens that are reserved for a call without a cap; the settlement corrects it."""
-
-
-Hold = Callable[[Reply], AbstractAsyncContextManager[Reply]]
-"""Keeps an answer back until it has content: ``held``, or a partial of it with other times."""
 
 
 class Cache(Protocol):
@@ -101,27 +99,15 @@ class Route:
 
     name: str
     deployments: tuple[Deployment, ...]
-    fallbacks: tuple[Fallback, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One deployment that may be asked, and after which kind of failure it may be."""
+    """One deployment that may be asked."""
 
     deployment: Deployment
     model: str
     """The upstream's name, written out."""
-    timeouts: Timeouts
-    on: str = "error"
-    group: str = ""
-    """The fallback model it belongs to; empty for the model that was asked for."""
-
-    def follows(self, failure: UpstreamError | None, group: str) -> bool:
-        """Whether it may be asked after this failure of that group; None: nothing was asked yet."""
-        if failure is None:
-            return self.group == ""
-        same_pool = failure.reason == "error" and self.group == group
-        return same_pool or (self.group != group and self.on == failure.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +115,41 @@ class Plan:
     """The deployments for one call, in order, frozen."""
 
     route: str
-    attempts: tuple[Attempt, ...]
+    first: tuple[Attempt, ...]
+    """The pool that was asked for."""
+    after: Mapping[str, tuple[Attempt, ...]]
+    """Fallbacks, by the reason of the failure that calls for them."""
     dearest: int
     """Tokens that the call may cost at most, as far as we can tell before."""
     most_attempts: int = 3
-    hold: Hold = held
 
-    def has_answer_to(self, failure: UpstreamError) -> bool:
-        """Whether a fallback is configured for this kind of failure."""
-        return any(attempt.on == failure.reason for attempt in self.attempts)
+    def course(self) -> Course:
+        return Course(self)
+
+
+class Course:
+    """Which deployment of a plan is asked next."""
+
+    __slots__ = ("_after", "_most", "_waiting")
+
+    def __init__(self, plan: Plan) -> None:
+        self._waiting = deque(plan.first)
+        self._after = dict(plan.after)
+        self._most = plan.most_attempts
+
+    def next(self, failures: Sequence[UpstreamError], asked: int) -> Attempt | None:
+        """The next one after these failures; None: that was all. ``asked`` counts real attempts."""
+        if failures:
+            self._turn(failures[-1], self._most - asked)
+        return self._waiting.popleft() if self._waiting and asked < self._most else None
+
+    def _turn(self, failure: UpstreamError, left: int) -> None:
+        # Errors use the pool up first, but the last attempt is the fallback's.
+        due = failure.reason != "error" or left <= 1 or not self._waiting
+        if due and failure.reason in self._after:
+            self._waiting = deque(self._after.pop(failure.reason))
+        elif not failure.retryable:
+            self._waiting.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +165,10 @@ class Snapshot:
     recorder: Recorder
     max_body: int
     max_attempts: int
+    fallbacks: Mapping[str, tuple[Fallback, ...]] = field(default_factory=dict)
+    """By the name that is asked for, or that of its route."""
     rng: random.Random = field(default_factory=random.Random)
-    hold: Hold = held
+    rhythm: Rhythm = field(default_factory=Rhythm)
 
     def plan(self, call: Call, key: Key) -> Plan:
         """Which deployments to ask, in order. Raises ModelNotFound, PermissionRefused."""
@@ -166,35 +180,34 @@ class Snapshot:
         if match is None:
             raise self._unknown(call.model, key)
         route = match.values[0]
-        attempts = self._attempts(route, match.wildcard, on="error", group="")
-        for fallback in route.fallbacks:
-            for name in fallback.to:
-                attempts += self._fallback(name, fallback.on)
-        return Plan(route.name, tuple(attempts), _dearest(call), self.max_attempts, self.hold)
-
-    def names(self, key: Key) -> list[str]:
-        """The models that this key may ask for, patterns left out."""
-        return [name for name in self.routes.names() if key.may_use(name)]
-
-    def _fallback(self, name: str, on: str) -> list[Attempt]:
-        match = self.routes.lookup(name)
-        return (
-            []
-            if match is None
-            else self._attempts(match.values[0], match.wildcard, on=on, group=name)
+        rules = self.fallbacks.get(call.model) or self.fallbacks.get(route.name, ())
+        return Plan(
+            route.name,
+            self._attempts(route, match.wildcard),
+            {rule.on: self._pools(rule.to) for rule in rules},
+            _dearest(call, key),
+            self.max_attempts,
         )
 
-    def _attempts(self, route: Route, wildcard: str, *, on: str, group: str) -> list[Attempt]:
-        return [
-            Attempt(
-                deployment,
-                expand_target(deployment.model, wildcard),
-                deployment.timeouts,
-                on,
-                group,
-            )
+    def names(self, key: Key) -> list[str]:
+        """The models that this key may ask for: names, also those that a pattern serves."""
+        own = key.models.names() if key.models is not None else ()
+        names = dict.fromkeys((*self.routes.names(), *own))
+        return [name for name in names if key.may_use(name) and self.routes.lookup(name)]
+
+    def _pools(self, names: Sequence[str]) -> tuple[Attempt, ...]:
+        found = [match for name in names if (match := self.routes.lookup(name))]
+        return tuple(
+            attempt
+            for match in found
+            for attempt in self._attempts(match.values[0], match.wildcard)
+        )
+
+    def _attempts(self, route: Route, wildcard: str) -> tuple[Attempt, ...]:
+        return tuple(
+            Attempt(deployment, expand_target(deployment.model, wildcard))
             for deployment in order_deployments(route.deployments, self.rng.random)
-        ]
+        )
 
     def _unknown(self, model: str, key: Key) -> ModelNotFound:
         near = self.routes.nearest(model)
@@ -225,8 +238,10 @@ class Runtime:
             await provider.aclose()
 
 
-def _dearest(call: Call) -> int:
-    asked = (
-        call.max_tokens if call.max_tokens is not None and call.max_tokens > 0 else _UNSAID_OUTPUT
-    )
-    return estimate_tokens(len(call.body.raw)) + asked
+def _dearest(call: Call, key: Key) -> int:
+    """What to reserve. Never more than the key's limit: a guess may delay a call, not forbid it."""
+    cap = call.max_tokens if call.max_tokens is not None and call.max_tokens > 0 else _UNSAID_OUTPUT
+    output = cap if DIALECTS[call.dialect].streams else 0
+    guess = estimate_tokens(len(call.body.raw)) + output
+    limit = key.limits.tokens
+    return guess if limit is None else min(guess, limit.amount)

@@ -25,6 +25,8 @@ __all__ = ["Complaint", "failure_from_answer", "failure_in_body", "retry_after_o
 
 MAX_MESSAGE: Final = 2_000
 """Characters of an upstream's message that we pass on."""
+_MAX_CODE: Final = 64
+_MAX_PARAM: Final = 256
 
 _MONEY_CODES: Final = frozenset(
     {
@@ -58,13 +60,22 @@ _STATUS_OF_CODE: Final = {
 
 _KNOWN_CODES: Final = _MONEY_CODES | _STATUS_OF_CODE.keys()
 _OUR_CREDENTIAL: Final = frozenset({401, 402, 403})
-_BAD_REQUEST: Final = range(400, 500)
+_BAD_REQUEST: Final = frozenset({400, 413, 415, 422})
+"""The others of 4xx (a wrong path, a conflict, a proxy on the way) speak of the upstream."""
+_KEY_CODES: Final = frozenset({"invalid_api_key", "authentication_error"})
+_WRONG_KEY: Final = re.compile(r"(incorrect|invalid) api key|api key not valid", re.IGNORECASE)
+"""How OpenAI's imitators and Gemini refuse a key with a 400."""
+_CLIENT_TYPES: Final = frozenset({"invalid_request_error", "not_supported_error"})
+_CLIENT_WORDS: Final = re.compile(
+    r"(image|audio) input is not supported|too large to process", re.IGNORECASE
+)
+"""How llama.cpp says in a 500 or 501 that the request was wrong."""
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _HTTP_ERROR: Final = re.compile(r"[45][0-9][0-9]")
 _LONGEST_WAIT: Final = 30 * 86_400.0
 """Seconds; nobody means more, and infinity is no number to reckon with."""
 _TOO_LONG: Final = re.compile(
-    r"maximum context length|exceeds? the (available )?context", re.IGNORECASE
+    r"maximum context length|exceeds? the (available )?context|too large to process", re.IGNORECASE
 )
 """How vLLM, llama.cpp and older servers say that the input doesn't fit."""
 
@@ -122,18 +133,23 @@ def _seconds_until(date: str) -> float | None:
 
 
 def _failure(status: int, complaint: Complaint, retry_after: float | None) -> UpstreamError:
+    if status >= 500 and _blames_client(complaint):
+        status = 400
     kind = _kind(status, complaint)
     if kind is UpstreamRefusedCredential:
         return _credential_refused(status, complaint, retry_after)
     told = complaint.message or f"the upstream answered {status}"
     if kind is UpstreamProtocolError:
         told = f"the upstream answered {status}, which is neither an answer nor an error"
+    if kind is UpstreamModelMissing:
+        # Its own words and param hold its own name for the model.
+        return kind("the upstream does not serve this model", upstream_status=status)
     return kind(
         told[:MAX_MESSAGE],
         upstream_status=status,
-        upstream_code=complaint.code or complaint.type or None,
+        upstream_code=(complaint.code or complaint.type)[:_MAX_CODE] or None,
         retry_after=retry_after,
-        param=complaint.param,
+        param=None if complaint.param is None else complaint.param[:_MAX_PARAM],
     )
 
 
@@ -160,9 +176,21 @@ def _kind(status: int, complaint: Complaint) -> type[UpstreamError]:
         return UpstreamThrottled
     if status == 404:
         return UpstreamModelMissing
-    if status == 408 or status >= 500:
-        return UpstreamFailed
-    return UpstreamRejected if status in _BAD_REQUEST else UpstreamProtocolError
+    if status in _BAD_REQUEST:
+        return UpstreamRefusedCredential if _blames_key(complaint) else UpstreamRejected
+    return UpstreamFailed if status >= 400 else UpstreamProtocolError
+
+
+def _blames_client(complaint: Complaint) -> bool:
+    return complaint.type in _CLIENT_TYPES or bool(_CLIENT_WORDS.search(complaint.message))
+
+
+def _blames_key(complaint: Complaint) -> bool:
+    return (
+        complaint.code in _KEY_CODES
+        or complaint.type in _KEY_CODES
+        or bool(_WRONG_KEY.search(complaint.message))
+    )
 
 
 def _read_body(body: bytes) -> Complaint:

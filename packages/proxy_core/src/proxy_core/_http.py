@@ -7,7 +7,9 @@ become ours in one table, around the call and around every chunk.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -140,37 +142,46 @@ class HttpClient:
         self, request: HttpRequest, *, timeouts: Timeouts = Timeouts()
     ) -> AsyncIterator[HttpResponse]:
         """Send, and hold the connection until the block is left. Raises UpstreamError."""
-        clock: dict[str, float] = {
+        first_byte = _below(timeouts.total, timeouts.first_byte)
+        clock: dict[str, float | None] = {
             "connect": timeouts.connect,
             "pool": timeouts.pool,
-            "write": timeouts.first_byte,
-            "read": timeouts.first_byte,
+            "write": first_byte,
+            "read": first_byte,
         }
         outgoing = _outgoing(request, clock)
-        async with _within(timeouts.total):
-            with _translated():
+        began = time.monotonic()
+        with _translated("first_byte", ours="total"):
+            async with asyncio.timeout(timeouts.total):
                 answer = await self._transport.handle_async_request(outgoing)
-            # The engine looks the limit up again when the body begins, and then keeps it.
-            clock["read"] = max(timeouts.first_byte, timeouts.between_events)
-            response = HttpResponse(
-                answer.status_code,
-                [(name.lower(), value) for name, value in answer.headers.raw],
-                _body(answer, timeouts),
-                self._limits.max_answer,
-            )
-            self._open.add(response)
-            try:
-                async with aclosing(response.body):
-                    yield response
-            finally:
-                self._open.discard(response)
-                await answer.aclose()
+        left = timeouts.total - (time.monotonic() - began)
+        # The engine looks the limit up again when the body begins, and then keeps it.
+        longest = max(timeouts.first_byte, timeouts.between_events)
+        clock["read"] = _below(timeouts.total, longest)
+        response = HttpResponse(
+            answer.status_code,
+            [(name.lower(), value) for name, value in answer.headers.raw],
+            _body(answer, timeouts, left),
+            self._limits.max_answer,
+        )
+        self._open.add(response)
+        try:
+            async with aclosing(response.body):
+                yield response
+        finally:
+            self._open.discard(response)
+            await answer.aclose()
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
 
-def _outgoing(request: HttpRequest, clock: dict[str, float]) -> httpx2.Request:
+def _below(total: float, limit: float) -> float | None:
+    """What the engine is to watch: nothing where the total, which we watch, ends no later."""
+    return limit if limit < total else None
+
+
+def _outgoing(request: HttpRequest, clock: dict[str, float | None]) -> httpx2.Request:
     try:
         outgoing = httpx2.Request(
             request.method,
@@ -186,34 +197,26 @@ def _outgoing(request: HttpRequest, clock: dict[str, float]) -> httpx2.Request:
     return outgoing
 
 
-async def _body(answer: httpx2.Response, timeouts: Timeouts) -> AsyncGenerator[bytes, None]:
+async def _body(
+    answer: httpx2.Response, timeouts: Timeouts, left: float
+) -> AsyncGenerator[bytes, None]:
+    """``left`` is what is left of the total. Only reads use it up: our own reader may be slow."""
     limits = {"first_byte": timeouts.first_byte, "between_events": timeouts.between_events}
-    watched_by_engine = max(limits.values())
+    longest = max(limits.values())
+    watched_by_engine = longest if longest < timeouts.total else math.inf
     phase = "first_byte"
     async with aclosing(aiter(answer.stream)) as parts:  # type: ignore[arg-type,type-var]
         while True:
-            ours = limits[phase] if limits[phase] < watched_by_engine else None
-            with _translated(phase):
-                async with asyncio.timeout(ours):
+            limit, ours = min((limits[phase], phase), (left, "total"))
+            began = time.monotonic()
+            with _translated(phase, ours=ours):
+                async with asyncio.timeout(limit if limit < watched_by_engine else None):
                     part = await anext(parts, None)
+            left -= time.monotonic() - began
             if part is None:
                 return
             yield part
             phase = "between_events"
-
-
-@asynccontextmanager
-async def _within(total: float) -> AsyncIterator[None]:
-    clock = asyncio.timeout(total)
-    try:
-        async with clock:
-            yield
-    except TimeoutError:
-        if not clock.expired():
-            raise
-        raise UpstreamTimeout(
-            f"the whole answer took longer than {total:g} s", phase="total"
-        ) from None
 
 
 def _tls(ca: str | None, cert: str | tuple[str, str] | None) -> ssl.SSLContext:
@@ -250,21 +253,30 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[UpstreamError], str], ...]] = (
 """The engine's errors to ours, the most specific first."""
 
 
+_TIMED_OUT: Final = {
+    "first_byte": "did not answer in time",
+    "between_events": "fell silent in the middle of its answer",
+    "total": "did not end its answer in the total time",
+}
+
+
 @contextmanager
-def _translated(phase: str = "first_byte") -> Iterator[None]:
+def _translated(phase: str, *, ours: str) -> Iterator[None]:
+    """``phase`` is what the engine watches now, ``ours`` what our own clock does."""
     try:
         yield
-    except (httpx2.ReadTimeout, httpx2.WriteTimeout, TimeoutError):
-        told = (
-            "did not answer in time"
-            if phase == "first_byte"
-            else "fell silent in the middle of its answer"
-        )
-        raise UpstreamTimeout(f"the upstream {told}", phase=phase) from None
+    except (httpx2.ReadTimeout, httpx2.WriteTimeout):
+        raise _timeout(phase) from None
+    except TimeoutError:
+        raise _timeout(ours) from None
     except httpx2.TransportError as error:
         # What can't be sent is quoted by the engine, and may be a header that holds a key.
         detail = "" if isinstance(error, httpx2.LocalProtocolError) else str(error)
-        for theirs, ours, told in _ERRORS:
+        for theirs, kind, told in _ERRORS:
             if isinstance(error, theirs):
-                raise ours(f"{told}: {detail}" if detail else told) from None
+                raise kind(f"{told}: {detail}" if detail else told) from None
         raise
+
+
+def _timeout(phase: str) -> UpstreamTimeout:
+    return UpstreamTimeout(f"the upstream {_TIMED_OUT[phase]}", phase=phase)

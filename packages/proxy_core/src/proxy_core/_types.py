@@ -18,7 +18,11 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds, one for each phase of an attempt; never one "timeout" for all of them."""
+    """Seconds, one for each phase of an attempt; never one "timeout" for all of them.
+
+    An answer that isn't streamed begins when all of it is generated, so for such a call a provider
+    lets ``first_byte`` and ``between_events`` be ``total``.
+    """
 
     connect: float = 5.0
     """DNS, TCP and TLS."""
@@ -26,6 +30,7 @@ class Timeouts:
     """From the request sent to the head of the answer, and again to its first byte."""
     between_events: float = 60.0
     total: float = 600.0
+    """All the time spent waiting for the upstream; waiting for a slow client doesn't count."""
     pool: float = 2.0
     """How long a request may wait for a free connection before it is shed."""
 

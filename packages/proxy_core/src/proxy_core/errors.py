@@ -20,11 +20,11 @@
         ├── UpstreamTimeout              ``phase`` says which: first_byte, between_events, total
         ├── UpstreamDisconnected         the connection broke, or the body ended before its end
         ├── UpstreamProtocolError        an answer that isn't one: HTML, over a cap, truncated
-        ├── UpstreamFailed               a 5xx or an error inside a 200 or a stream
+        ├── UpstreamFailed               a 5xx, an odd 4xx, an error inside a 200 or a stream
         ├── UpstreamThrottled            429
         ├── UpstreamRefusedCredential    401, 402, 403: our key, not the client's
         ├── UpstreamModelMissing         404
-        ├── UpstreamRejected             400, 413, 422: the client's request, judged by the upstream
+        ├── UpstreamRejected             400, 413, 415, 422: the upstream judged the request
         └── NoDeploymentAnswered         every deployment failed; ``failures`` has them
 """
 

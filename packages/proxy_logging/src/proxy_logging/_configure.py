@@ -16,7 +16,11 @@ _TALKATIVE = ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "asyncio")
 
 
 def configure_logging(
-    format: Format = "auto", level: Level = "info", stream: Stream | None = None
+    format: Format = "auto",
+    level: Level = "info",
+    stream: Stream | None = None,
+    *,
+    service: str | None = None,
 ) -> None:
     """Set the form of every log line of this process, the standard library's included.
 
@@ -29,6 +33,8 @@ def configure_logging(
         level: lines below it are dropped at the price of a call.
         stream: where the lines go; standard error when None, because standard output belongs to
             what a command was asked to print, and systemd's journal takes both.
+        service: the ``service`` of the standard library's lines, so that a process has one name;
+            when None, the first part of their logger's name. ``logger`` has the whole name.
 
     Raises:
         ValueError: for an unknown format or level.
@@ -37,7 +43,7 @@ def configure_logging(
     _check("level", level, LEVELS)
     output = Output(format, level, stream)
     use(output)
-    _route_stdlib(output)
+    _route_stdlib(output, service)
 
 
 def use(output: Output) -> None:
@@ -59,16 +65,17 @@ def _check(name: str, value: str, known: tuple[str, ...]) -> None:
 class StdlibHandler(logging.Handler):
     """Writes the standard library's records through the same processors."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, service: str | None = None) -> None:
         super().__init__(output.level.upper())
         self._output = output
+        self._service = service
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             event = record.getMessage()
         except Exception:  # noqa: BLE001 - the wrong number of arguments for the message
             event = str(record.msg)
-        service = record.name.partition(".")[0]
+        service = self._service or record.name.partition(".")[0]
         fields: dict[str, object] = {"service": service, "logger": record.name}
         if record.exc_info:
             fields["exc_info"] = record.exc_info
@@ -80,12 +87,12 @@ def _method(levelno: int) -> Level:
     return LEVELS[min(max(levelno // 10 - 1, 0), len(LEVELS) - 1)]
 
 
-def _route_stdlib(output: Output) -> None:
+def _route_stdlib(output: Output, service: str | None) -> None:
     root = logging.getLogger()
     for handler in tuple(root.handlers):
         if isinstance(handler, StdlibHandler) or type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
-    root.addHandler(StdlibHandler(output))
+    root.addHandler(StdlibHandler(output, service))
     root.setLevel(output.level.upper())
     for name in _UVICORN:
         logger = logging.getLogger(name)

@@ -23,6 +23,9 @@ MAX_DEPTH: Final = 128
 MAX_FIELDS: Final = 1_000
 """Fields of the top level, repeated ones counted; each costs a step in Python."""
 
+MAX_SKIPPED: Final = 256 * 1024
+"""Bytes of all repeated values together: their ends are searched in Python, some 3 MB a second."""
+
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_key = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
@@ -98,7 +101,11 @@ class Document:
         return cls.parse(_encode(value))
 
     def replaced(self, edits: Mapping[str, bytes]) -> bytes:
-        """The bytes with these fields set to this JSON; missing fields are added at the end."""
+        """The bytes with these fields set to this JSON; missing fields are added at the end.
+
+        Raises MalformedDocument where unowned fields are repeated at a length; never for a
+        document that was parsed with owned ones.
+        """
         if not edits:
             return self.raw
         if self._compact:
@@ -122,9 +129,13 @@ class Document:
         return b"".join((*pieces, self.raw[at:]))
 
     def _spans(self) -> Iterator[_Span]:
-        """Where each value stands, duplicates included. The document is known to be valid JSON."""
+        """Where each value stands, duplicates included. The document is known to be valid JSON.
+
+        Raises MalformedDocument where the repeated values are larger than MAX_SKIPPED.
+        """
         raw = self.raw
         known: dict[str, bytes] = {}
+        may_skip = MAX_SKIPPED
         at = _skip(_SPACE, raw, raw.index(b"{") + 1)
         while raw[at : at + 1] != b"}":
             key_end = _skip(_STRING, raw, at)
@@ -135,7 +146,12 @@ class Document:
                 value = known[key] = bytes(self.fields[key])
             end = start + len(value)
             if not raw.startswith(value, start) or raw[end] not in _ENDS_VALUE:
-                end = _scan_value(raw, start)
+                end = _scan_value(raw, start, may_skip)
+                may_skip -= end - start
+                if may_skip < 0:
+                    raise MalformedDocument(
+                        "a key occurs twice with a value too large to skip; send it once", key=key
+                    )
             yield _Span(key, start, end)
             at = _skip(_SPACE, raw, end)
             if raw[at : at + 1] == b",":
@@ -159,8 +175,11 @@ def _skip(pattern: re.Pattern[bytes], raw: bytes, at: int) -> int:
     return match.end() if match else at
 
 
-def _scan_value(raw: bytes, start: int) -> int:
-    """The end of a value whose length isn't known: an earlier one of duplicate keys."""
+def _scan_value(raw: bytes, start: int, at_most: int) -> int:
+    """The end of a value whose length isn't known: an earlier one of duplicate keys.
+
+    Where it is larger than ``at_most``, some place beyond that.
+    """
     first = raw[start : start + 1]
     if first == b'"':
         return _skip(_STRING, raw, start)
@@ -172,8 +191,8 @@ def _scan_value(raw: bytes, start: int) -> int:
             depth += 1
         elif token[0] in (b"]", b"}"):
             depth -= 1
-            if depth == 0:
-                return token.end()
+        if depth == 0 or token.end() - start > at_most:
+            return token.end()
     raise MalformedDocument("a value has no end")
 
 

@@ -43,7 +43,7 @@ class OpenAIDialect:
     def read(self, raw: bytes, request_id: str = "") -> Call:
         """The call in a client's body. Raises InvalidRequest: it names the field and the remedy."""
         try:
-            body = Document.parse(raw, _OWNED)
+            body = Document.parse(raw, (*_OWNED, self.needs[0]))
         except MalformedDocument as error:
             raise InvalidRequest(
                 f"The request body could not be read: {error}.", param=error.key
@@ -80,9 +80,7 @@ class OpenAIDialect:
         try:
             answer = Document.parse(raw)
         except MalformedDocument as error:
-            raise UpstreamProtocolError(
-                f"the upstream's answer could not be read: {error}"
-            ) from None
+            raise _unreadable(error) from None
         error_value = answer.fields.get("error")
         if error_value is not None and bytes(error_value) != b"null":
             raise failure_in_body(error_value)
@@ -93,7 +91,12 @@ class OpenAIDialect:
         _settle_usage(usage, answer.fields.get("usage"), len(payload) if self.streams else 0)
         name = msgspec.json.encode(call.model)
         told = answer.fields.get("model")
-        return raw if told is None or bytes(told) == name else answer.replaced({"model": name})
+        if told is None or bytes(told) == name:
+            return raw
+        try:
+            return answer.replaced({"model": name})
+        except MalformedDocument as error:
+            raise _unreadable(error) from None
 
     def _check_input(self, body: Document) -> None:
         field, beginnings, types = self.needs
@@ -196,6 +199,10 @@ def _with_usage(raw: msgspec.Raw | None) -> bytes:
 def _shown(raw: msgspec.Raw) -> str:
     text = bytes(raw).decode()
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _unreadable(error: MalformedDocument) -> UpstreamProtocolError:
+    return UpstreamProtocolError(f"the upstream's answer could not be read: {error}")
 
 
 def _guess_input(call: Call, usage: Usage) -> None:

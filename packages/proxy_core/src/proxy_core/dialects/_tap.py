@@ -169,6 +169,7 @@ class StreamTap:
     def _watch(self, chunk: Document) -> bool:
         """Note content, ends and usage; True for a usage event that the client did not ask for."""
         choices = self._choices(chunk)
+        said_before = self._said
         for choice in choices:
             self._seen.add(choice.index)
             said = (choice.delta.said() if choice.delta is not None else 0) + _size(choice.text)
@@ -179,11 +180,11 @@ class StreamTap:
                 self.has_content = True
         usage = chunk.fields.get("usage")
         if usage is None or bytes(usage) == b"null":
-            self._estimate()
+            self._estimate(said_before)
             return False
         reported = read_usage(usage)
         if reported is None:
-            self._estimate()
+            self._estimate(said_before)
         else:
             self._usage.take(reported)
         return not choices and not self._keep_usage and "choices" in chunk.fields
@@ -199,15 +200,21 @@ class StreamTap:
                 f"the upstream's stream has malformed choices: {error}"
             ) from None
 
-    def _estimate(self) -> None:
-        if not self._usage.reported:
-            self._usage.output_tokens = estimate_tokens(self._said)
+    def _estimate(self, said_before: int) -> None:
+        usage = self._usage
+        if self._said > said_before:
+            usage.reported = False  # a report that came before this text did not count it
+        if not usage.reported:
+            usage.output_tokens = max(usage.output_tokens, estimate_tokens(self._said))
 
     def _renamed(self, event: ServerEvent, chunk: Document) -> bytes:
         told = chunk.fields.get("model")
         if told is None or bytes(told) == self._name:
             return event.raw
-        return with_data(event, chunk.replaced({"model": self._name}))
+        try:
+            return with_data(event, chunk.replaced({"model": self._name}))
+        except MalformedDocument as error:
+            raise _unreadable(error) from None
 
 
 def _is_text(raw: bytes) -> bool:
@@ -234,6 +241,10 @@ def _read_chunk(data: bytes) -> Document:
     try:
         return Document.parse(data)
     except MalformedDocument as error:
-        raise UpstreamProtocolError(
-            f"the upstream's stream has an event that could not be read: {error}"
-        ) from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: MalformedDocument) -> UpstreamProtocolError:
+    return UpstreamProtocolError(
+        f"the upstream's stream has an event that could not be read: {error}"
+    )

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from proxy_core._failures import failure_from_answer
@@ -20,8 +28,15 @@ __all__ = ["OpenAIProvider"]
 
 _MAX_COMPLAINT: Final = 64 * 1024
 """Bytes of an error's body that we read."""
+_COMPLAINT_TIME: Final = 1.0
+"""Seconds for them: the status is known, and another deployment could be asked."""
 _AFTER_DONE: Final = 0.25
 """Seconds that we wait after ``[DONE]`` for the body's end, so that the connection can be kept."""
+_SHORTEST_KEY: Final = 4
+_SHORTEST_HEADER: Final = 8
+"""Characters; what is shorter is a placeholder or a flag, and to mask it would garble words."""
+
+_Named = Callable[[], AbstractContextManager[None]]
 
 
 class OpenAIProvider:
@@ -41,6 +56,7 @@ class OpenAIProvider:
         self._row = row
         self._http = http
         self._headers = _headers(row, api_key, headers)
+        self._secrets = _secrets(api_key, headers)
         base = base_url.rstrip("/")
         self._urls = {dialect: base + DIALECTS[dialect].path for dialect in row.dialects}
 
@@ -57,15 +73,17 @@ class OpenAIProvider:
         self, call: Call, *, model: str, timeouts: Timeouts = Timeouts()
     ) -> AsyncIterator[Reply]:
         """Ask ``model``. Raises UpstreamError with the deployment, also while the body is read."""
-        deployment = f"{self.name}/{model}"
-        with _named(deployment):
+        named = partial(_named, f"{self.name}/{model}", self._secrets)
+        if not call.stream:
+            timeouts = replace(timeouts, first_byte=timeouts.total, between_events=timeouts.total)
+        with named():
             async with self._http.send(self._request(call, model), timeouts=timeouts) as response:
                 if response.status != 200:
                     # No variable keeps the body: a refusal may quote our key, and logs show frames.
                     raise failure_from_answer(
                         response.status, response.headers, await _beginning(response)
                     )
-                reply = _reply(call, response, deployment)
+                reply = _reply(call, response, named)
                 async with aclosing(reply.body):
                     yield reply
 
@@ -81,23 +99,51 @@ class OpenAIProvider:
 
 
 @contextmanager
-def _named(deployment: str) -> Iterator[None]:
-    """Say in an error whose it is, also to those who catch it while they read the body."""
+def _named(deployment: str, secrets: tuple[Secret, ...]) -> Iterator[None]:
+    """Say in an error whose it is, also to those who catch it while they read the body.
+
+    An upstream may quote our credential in any error: that is masked.
+    """
     try:
         yield
     except UpstreamError as failure:
         failure.deployment = failure.deployment or deployment
+        failure.message = _masked(failure.message, secrets)
+        failure.args = (failure.message,)
+        failure.param = failure.param and _masked(failure.param, secrets)
+        failure.upstream_code = failure.upstream_code and _masked(failure.upstream_code, secrets)
         raise
+
+
+def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
+    for secret in secrets:
+        value = secret.reveal()
+        text = text.replace(value, "***")
+        # Texts are cut to a length, maybe in the middle of it.
+        for size in range(len(value) - 1, _SHORTEST_HEADER - 1, -1):
+            if text.endswith(value[:size]):
+                text = text[:-size] + "***"
+    return text
+
+
+def _secrets(api_key: Secret | None, extra: Mapping[str, str]) -> tuple[Secret, ...]:
+    """What to mask, the longest first: the key, and headers with and without their scheme."""
+    values = {part for value in extra.values() for part in (value, value.partition(" ")[2])}
+    found = {value for value in values if len(value) >= _SHORTEST_HEADER}
+    if api_key and len(api_key.reveal()) >= _SHORTEST_KEY:
+        found.add(api_key.reveal())
+    return tuple(Secret(value) for value in sorted(found, key=len, reverse=True))
 
 
 async def _beginning(response: HttpResponse) -> bytes:
     """The first bytes of an error's body; its status is worth more than the rest, or its end."""
     begun = b""
-    with suppress(UpstreamError):
-        async for part in response.body:
-            begun += part
-            if len(begun) >= _MAX_COMPLAINT:
-                break
+    with suppress(UpstreamError, TimeoutError):
+        async with asyncio.timeout(_COMPLAINT_TIME):
+            async for part in response.body:
+                begun += part
+                if len(begun) >= _MAX_COMPLAINT:
+                    break
     return begun[:_MAX_COMPLAINT]
 
 
@@ -117,7 +163,7 @@ def _headers(row: ProviderRow, api_key: Secret | None, extra: Mapping[str, str])
     return [(name, value) for name, value in headers if name not in own] + list(own.items())
 
 
-def _reply(call: Call, response: HttpResponse, deployment: str) -> Reply:
+def _reply(call: Call, response: HttpResponse, named: _Named) -> Reply:
     kind = response.header(b"content-type").partition(b";")[0].strip().lower()
     if response.header(b"content-encoding").lower() not in (b"", b"identity"):
         raise UpstreamProtocolError(
@@ -125,9 +171,9 @@ def _reply(call: Call, response: HttpResponse, deployment: str) -> Reply:
         )
     reply = Reply(body=response.body, stream=call.stream and kind == b"text/event-stream")
     if reply.stream:
-        reply.body = _streamed(call, response, reply, deployment)
+        reply.body = _streamed(call, response, reply, named)
     elif kind in (b"application/json", b""):
-        reply.body = _whole(call, response, reply, deployment)
+        reply.body = _whole(call, response, reply, named)
     else:
         wanted = "text/event-stream" if call.stream else "application/json"
         raise UpstreamProtocolError(
@@ -137,9 +183,9 @@ def _reply(call: Call, response: HttpResponse, deployment: str) -> Reply:
 
 
 async def _whole(
-    call: Call, response: HttpResponse, reply: Reply, deployment: str
+    call: Call, response: HttpResponse, reply: Reply, named: _Named
 ) -> AsyncGenerator[bytes, None]:
-    with _named(deployment):
+    with named():
         answer = DIALECTS[call.dialect].whole(call, await response.read(), reply.usage)
         if call.stream:
             raise UpstreamProtocolError(
@@ -150,10 +196,10 @@ async def _whole(
 
 
 async def _streamed(
-    call: Call, response: HttpResponse, reply: Reply, deployment: str
+    call: Call, response: HttpResponse, reply: Reply, named: _Named
 ) -> AsyncGenerator[bytes, None]:
     tap = DIALECTS[call.dialect].tap(call, reply.usage)
-    with _named(deployment):
+    with named():
         async for data in response.body:
             passed = tap.feed(data)
             if tap.has_content and reply.content_at is None:
