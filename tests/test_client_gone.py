@@ -126,6 +126,11 @@ class Server:
         return len(self._server.server_state.connections)
 
     @property
+    def writing_is_blocked(self) -> bool:
+        connections: set[Any] = set(self._server.server_state.connections)
+        return any(each.flow.write_paused for each in connections)
+
+    @property
     def tasks_left(self) -> int:
         return self.tasks() - self._own
 
@@ -348,10 +353,10 @@ def test_who_does_not_read_and_leaves_is_noticed(
     def stuck(built: House, client: socket.socket, turn: int) -> None:
         client.sendall(request("flood"))
         assert built.upstream.arrived.get(timeout=5) == "flood"
-        sent = -1
-        while built.upstream.sent != sent:
-            sent = built.upstream.sent
-            time.sleep(0.3)
+        blocked = 0
+        while blocked < 20:
+            time.sleep(0.01)
+            blocked = blocked + 1 if built.server.writing_is_blocked else 0
 
     with house(loop=loop) as built:
         run(built, [stuck], leave, 1)

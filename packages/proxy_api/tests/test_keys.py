@@ -105,4 +105,4 @@ def test_a_foreign_origin_is_refused(origin: str) -> None:
     """A web page of somebody else can't spend through the proxy; one of this machine can."""
     with pytest.raises(PermissionRefused):
         LocalOnly().authenticate(head(origin=origin))
-    assert LocalOnly().authenticate(head(origin="http://localhost:3000"))
+    assert LocalOnly().authenticate(head(origin="http://localhost:3000")).name == "local"
