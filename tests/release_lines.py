@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RELEASES = "test_releases.py"
 GONE = "test_client_gone.py"
+STREAMS = "test_streams.py"
 AT_ONCE = 2
 PLUGINS = ("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout")
 
@@ -190,10 +191,25 @@ LINES = (
         "does_not_read and half_close and asyncio",
         module=GONE,
     ),
+    Line(
+        "proxy_api/_protocol.py",
+        "self._stall = self.loop.call_later(self.write_stall, self.transport.abort)",
+        "the upstream of a client that takes nothing",
+        "takes_nothing",
+        module=STREAMS,
+    ),
+    Line(
+        "proxy_api/_protocol.py",
+        "self._stall.cancel()",
+        "the patience with a client that takes something again",
+        "takes_its_time",
+        module=STREAMS,
+    ),
 )
 TOGETHER = {
     RELEASES: "answer_gives or leaves_before or is_forgotten or upstreams_body",
     GONE: "half_close_counts and asyncio",
+    STREAMS: "takes_nothing or takes_its_time",
 }
 """What must pass while nothing is changed."""
 

@@ -132,7 +132,7 @@ Installs = dict[tuple[str, str], "Future[Path]"]
 def installs(request: pytest.FixtureRequest, workshop: Workshop) -> Iterator[Installs]:
     """Start every install that a selected test waits for."""
     asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    wanted = [(params["what"], params["pip"]) for params in asked if "what" in params]
+    wanted = [(params["what"], params["pip"]) for params in asked if {"what", "pip"} <= set(params)]
     versions = {"old": OLD_PIP, "new": workshop.new_pip}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         yield {

@@ -294,6 +294,22 @@ def test_a_client_that_takes_nothing_counts_as_gone(
     assert observer.of(AttemptFailed) == []
 
 
+def test_a_client_that_takes_its_time_is_left_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes something in time is no client that stalls, however long its stream is."""
+    monkeypatch.setattr(GatewayProtocol, "write_stall", 1.5)
+    endless = Endless()
+    url, observer = start(endless)
+    with raw_client(url) as client:
+        stalled(endless)
+        until = time.monotonic() + 1.8
+        while time.monotonic() < until:
+            assert client.recv(MB)
+        assert (endless.open, observer.of(RequestFinished)) == (1, [])
+    wait_until(lambda: endless.open == 0)
+
+
 def kernel_buffers() -> int:
     """What the kernel may keep of one stream on its way: the most of a receiver and a sender."""
     sizes = [Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split() for way in "rw"]

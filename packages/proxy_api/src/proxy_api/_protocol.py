@@ -64,15 +64,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stall = self.loop.call_later(self.write_stall, self._stalled)
+        self._stall = self.loop.call_later(self.write_stall, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._end_stall()
-
-    def _stalled(self) -> None:
-        self._tell()
-        self.transport.abort()
 
     def _end_stall(self) -> None:
         if self._stall is not None:
