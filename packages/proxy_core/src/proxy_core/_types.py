@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from proxy_core.dialects import Document
+    from proxy_core.dialects._document import Document
 
 __all__ = ["Call", "Headers", "Provider", "Reply", "Timeouts", "Usage"]
 
