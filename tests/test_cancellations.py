@@ -21,10 +21,11 @@ from uvicorn.server import ServerState
 
 from proxy_api._arrival import CLIENT_GONE
 from proxy_api._keys import LocalOnly
+from proxy_api._plan import Deployment, Route
 from proxy_api._protocol import GatewayProtocol
 from proxy_api._recorder import Recorder
 from proxy_api._response import Surface
-from proxy_api._snapshot import Deployment, Route, Snapshot
+from proxy_api._snapshot import Snapshot
 from proxy_api._stages import KeepsContext, NoCache, NoLedger
 from proxy_core import (
     CHAT,

@@ -21,10 +21,11 @@ import pytest
 
 from proxy_api._arrival import CLIENT_GONE
 from proxy_api._keys import Key
+from proxy_api._plan import Deployment, Route
 from proxy_api._pulse import Rhythm
 from proxy_api._recorder import Recorder
 from proxy_api._response import Surface
-from proxy_api._snapshot import Deployment, Route, Snapshot
+from proxy_api._snapshot import Snapshot
 from proxy_api._stages import KeepsContext, NoCache
 from proxy_core import (
     CHAT,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +13,11 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from proxy_api._arrival import new_request_id
-from proxy_api._compose import Parts, compose
+from proxy_api._compose import Parts
+from proxy_api._gateway import Gateway
 from proxy_api._response import Surface
 from proxy_api._routes import add_error_shapes, add_routes
 from proxy_api._settings import Settings, checked, load_settings
-from proxy_api._snapshot import Runtime
 from proxy_api._version import __version__
 from proxy_core import CHAT, COMPLETIONS, EMBEDDINGS
 from proxy_logging import (
@@ -35,7 +33,7 @@ from proxy_logging import (
     fan_out,
 )
 
-__all__ = ["Gateway", "GatewayApp", "create_app"]
+__all__ = ["GatewayApp", "create_app"]
 
 _HOT: Final = {
     "/v1/chat/completions": CHAT,
@@ -43,43 +41,6 @@ _HOT: Final = {
     "/v1/embeddings": EMBEDDINGS,
 }
 _ITS_OWN_STACK: Final = FastAPI.build_middleware_stack
-
-
-class Gateway:
-    """What an app serves from: the snapshot of the moment and what lives behind it."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        metrics: Metrics | NoMetrics,
-        parts: Parts,
-        logger: StructuredLogger,
-    ) -> None:
-        self.settings = settings
-        self.metrics = metrics
-        self.logger = logger
-        self.runtime = Runtime()
-        self.started_at = int(time.time())
-        self._obstacles: list[Callable[[], bool]] = []
-        self._parts = parts
-        self.snapshot = compose(settings, self.runtime, parts)
-        for sentence in settings.not_in_force():
-            logger.warning("setting_not_in_force", detail=sentence)
-
-    @property
-    def ready(self) -> bool:
-        """Whether requests can be served. Asks no dependency."""
-        return not any(stands() for stands in self._obstacles)
-
-    def not_ready_while(self, stands: Callable[[], bool]) -> None:
-        """Add a condition under which ``/readyz`` says no: a local model that loads, a drain."""
-        self._obstacles.append(stands)
-
-    async def aclose(self) -> None:
-        """Close pools and flush traces; for the end, when no request is left."""
-        await self.runtime.aclose()
-        # Flushing to a collector that is away takes seconds.
-        await asyncio.to_thread(self._parts.tracer.shutdown)
 
 
 class GatewayApp(FastAPI):

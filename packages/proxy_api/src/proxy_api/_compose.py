@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from proxy_api._keys import Key, KeyRing, Keys, LocalOnly
+from proxy_api._plan import Breaker, Deployment, Fallback, Route
 from proxy_api._recorder import Recorder
 from proxy_api._settings import Settings
 from proxy_api._settings_models import KeySettings, LimitSettings, ModelSettings, ProviderSettings
-from proxy_api._snapshot import Breaker, Deployment, Fallback, Route, Runtime, Snapshot
+from proxy_api._snapshot import Runtime, Snapshot
 from proxy_api._stages import KeepsContext, NoCache, NoLedger
 from proxy_core import (
     BreakerSettings,

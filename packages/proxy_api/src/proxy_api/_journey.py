@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from proxy_api._arrival import Arrival
+from proxy_api._plan import Attempt, Plan
 from proxy_api._recorder import Record
-from proxy_api._snapshot import Attempt, Plan, Snapshot
+from proxy_api._snapshot import Snapshot
 from proxy_core import Call, Reply, held
 from proxy_core.errors import NoDeploymentAnswered, UpstreamError
 

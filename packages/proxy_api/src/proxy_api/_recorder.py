@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from proxy_api._arrival import Arrival, ClientGone
 from proxy_api._errors import code_of, status_of, telling_of
-from proxy_api._snapshot import Attempt, Plan
+from proxy_api._plan import Attempt, Plan
 from proxy_core import Call, Reply
 from proxy_core.errors import RequestError, UpstreamError, UpstreamRejected
 from proxy_logging import AttemptFailed, Observer, RequestFinished, RequestStarted, Span, Tracer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,12 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from proxy_api import _openapi
 from proxy_api._errors import answer_to
+from proxy_api._gateway import Gateway
 from proxy_api._keys import Key, is_addressed_locally, is_loopback_host
 from proxy_api._response import Surface
 from proxy_core.errors import InvalidRequest, ModelNotFound, PermissionRefused, ProxyError
-
-if TYPE_CHECKING:
-    from proxy_api._app import Gateway
 
 __all__ = ["add_error_shapes", "add_routes"]
 

@@ -15,8 +15,9 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from proxy_api._app import Gateway, GatewayApp, create_app
+from proxy_api._app import GatewayApp, create_app
 from proxy_api._discover import Discovery, discover
+from proxy_api._gateway import Gateway
 from proxy_api._keys import is_loopback_host
 from proxy_api._listener import listen
 from proxy_api._local_model import LocalModel

@@ -1,0 +1,96 @@
+"""Which deployments one call may go to, and who is asked next after a failure. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy_core import AlwaysClosed, CircuitBreaker, Provider, Timeouts
+from proxy_core.errors import UpstreamError
+
+__all__ = ["Attempt", "Breaker", "Course", "Deployment", "Fallback", "Plan", "Route"]
+
+Breaker = CircuitBreaker | AlwaysClosed
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One way to serve a model: a provider and its own name for the model."""
+
+    label: str
+    """``provider/upstream-model`` as configured: a bounded set."""
+    provider: Provider
+    model: str
+    """May hold one ``*``, which takes what the asked name's ``*`` stood for."""
+    breaker: Breaker
+    timeouts: Timeouts
+    order: int = 1
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Models that are asked when a pool failed for this reason."""
+
+    on: str
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One configured model name."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One deployment that may be asked."""
+
+    deployment: Deployment
+    model: str
+    """The upstream's name, written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The deployments for one call, in order, frozen."""
+
+    route: str
+    first: tuple[Attempt, ...]
+    """The pool that was asked for."""
+    after: Mapping[str, tuple[Attempt, ...]]
+    """Fallbacks, by the reason of the failure that calls for them."""
+    dearest: int
+    """Tokens that the call may cost at most, as far as we can tell before."""
+    most_attempts: int = 3
+
+    def course(self) -> Course:
+        return Course(self)
+
+
+class Course:
+    """Which deployment of a plan is asked next."""
+
+    __slots__ = ("_after", "_most", "_waiting")
+
+    def __init__(self, plan: Plan) -> None:
+        self._waiting = deque(plan.first)
+        self._after = dict(plan.after)
+        self._most = plan.most_attempts
+
+    def next(self, failures: Sequence[UpstreamError], asked: int) -> Attempt | None:
+        """The next one after these failures; None: that was all. ``asked`` counts real attempts."""
+        if failures:
+            self._turn(failures[-1], self._most - asked)
+        return self._waiting.popleft() if self._waiting and asked < self._most else None
+
+    def _turn(self, failure: UpstreamError, left: int) -> None:
+        # Errors use the pool up first, but the last attempt is the fallback's.
+        due = failure.reason != "error" or left <= 1 or not self._waiting
+        if due and failure.reason in self._after:
+            self._waiting = deque(self._after.pop(failure.reason))
+        elif not failure.retryable:
+            self._waiting.clear()
