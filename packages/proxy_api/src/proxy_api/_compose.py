@@ -120,11 +120,13 @@ def _deployment(
     settings: Settings, model: ModelSettings, runtime: Runtime, observer: Observer
 ) -> Deployment:
     times = settings.timeouts_for(model)
+    row = settings.providers[model.provider]
+    identity = _identity(model.provider, row)
     return Deployment(
         label=model.target,
-        provider=_provider(model.provider, settings.providers[model.provider], runtime),
+        provider=_provider(model.provider, row, identity, runtime),
         model=model.upstream,
-        breaker=_breaker(model, settings, runtime, observer),
+        breaker=_breaker(model, f"{identity}/{model.upstream}", settings, runtime, observer),
         timeouts=Timeouts(
             connect=times.connect,
             first_byte=times.first_byte,
@@ -137,10 +139,9 @@ def _deployment(
 
 
 def _breaker(
-    model: ModelSettings, settings: Settings, runtime: Runtime, observer: Observer
+    model: ModelSettings, endpoint: str, settings: Settings, runtime: Runtime, observer: Observer
 ) -> Breaker:
-    identity = _identity(model.provider, settings.providers[model.provider])
-    found = runtime.breakers.get(f"{identity}/{model.upstream}")
+    found = runtime.breakers.get(endpoint)
     if found is None:
         rules = settings.routing.breaker
         found = CircuitBreaker(
@@ -154,12 +155,11 @@ def _breaker(
             ),
             observer=observer,
         )
-        runtime.breakers[f"{identity}/{model.upstream}"] = found
+        runtime.breakers[endpoint] = found
     return found
 
 
-def _provider(name: str, row: ProviderSettings, runtime: Runtime) -> Provider:
-    identity = _identity(name, row)
+def _provider(name: str, row: ProviderSettings, identity: str, runtime: Runtime) -> Provider:
     found = runtime.providers.get(identity)
     if found is None:
         found = create_provider(

@@ -111,9 +111,7 @@ class LocalOnly:
                 "Without keys in its configuration the proxy serves its own machine only."
             )
         host = _host_name(caller.header(b"host"))
-        if not (
-            is_loopback_host(host) or host in self._hosts or (not host and caller.peer is None)
-        ):
+        if not (_names_this_machine(caller, host) or host in self._hosts):
             raise PermissionRefused(
                 f"The Host header names {host!r}; without keys it must be localhost or loopback."
             )
@@ -148,8 +146,12 @@ def is_loopback_host(host: str) -> bool:
 def is_addressed_locally(caller: Caller) -> bool:
     """Whether the request comes from this machine and names it: no balancer, no rebound name."""
     host = _host_name(caller.header(b"host"))
-    named = is_loopback_host(host) or (caller.peer is None and not host)
-    return named and _is_of_this_machine(caller)
+    return _names_this_machine(caller, host) and _is_of_this_machine(caller)
+
+
+def _names_this_machine(caller: Caller, host: str) -> bool:
+    """Over a unix socket the Host may be missing: its path is name enough."""
+    return is_loopback_host(host) or (caller.peer is None and not host)
 
 
 def _is_of_this_machine(caller: Caller) -> bool:
