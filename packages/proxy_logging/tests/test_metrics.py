@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from proxy_logging import (
     AttemptFailed,
     BreakerChanged,
+    ConfigReloaded,
     Event,
     Metrics,
     NoMetrics,
@@ -102,6 +104,39 @@ def test_attempts_and_breakers() -> None:
     assert value(metrics, "breaker_state", breaker="openai/x") == 0
     change = {"breaker": "openai/x", "before": "closed", "after": "open"}
     assert value(metrics, "breaker_transitions_total", **change) == 1
+
+
+def test_reloads() -> None:
+    """Each is counted by its result; gauges say whether the last was taken, and when one was."""
+    times = iter([1_000.5, 2_000.0])
+    metrics = Metrics(clock=lambda: next(times))
+    assert value(metrics, "config_last_reload_successful") is None
+    gauges = []
+    for result in ("applied", "refused", "unchanged", "refused"):
+        metrics(ConfigReloaded(result=result, changes=(), detail="CLIENT"))
+        gauges.append(
+            (
+                value(metrics, "config_last_reload_successful"),
+                value(metrics, "config_last_reload_success_timestamp_seconds"),
+            )
+        )
+    assert gauges == [(1, 1_000.5), (0, 1_000.5), (1, 2_000), (0, 2_000)]
+    counts = [
+        value(metrics, "config_reloads_total", result=result)
+        for result in ("applied", "unchanged", "refused")
+    ]
+    assert counts == [1, 1, 2]
+    assert b"CLIENT" not in metrics.render()[0]
+
+
+def test_the_time_of_a_reload_is_the_time_of_day() -> None:
+    """Without a clock of somebody's it is in seconds since 1970."""
+    metrics = Metrics()
+    before = time.time()
+    metrics(ConfigReloaded(result="applied", changes=("models: gpt was added",)))
+    when = value(metrics, "config_last_reload_success_timestamp_seconds")
+    assert when is not None
+    assert before <= when <= time.time()
 
 
 def test_the_clients_text_is_no_label() -> None:

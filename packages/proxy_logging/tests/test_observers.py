@@ -9,6 +9,7 @@ import pytest
 from proxy_logging import (
     AttemptFailed,
     BreakerChanged,
+    ConfigReloaded,
     Event,
     LogObserver,
     Observer,
@@ -201,6 +202,27 @@ class TestLogObserver:
         line = self.line(BreakerChanged(breaker="b", before="open", after=after, reason="why"))
         assert (line["event"], line["level"]) == ("breaker_changed", level)
         assert (line["breaker"], line["after"], line["reason"]) == ("b", after, "why")
+
+    @pytest.mark.parametrize(
+        ("result", "level"), [("applied", "info"), ("unchanged", "info"), ("refused", "error")]
+    )
+    def test_a_reload_is_one_line(self, result: Any, level: str) -> None:
+        """It says what came of it and what changed; one that was refused is an error."""
+        changes = ("models: gpt was added", "limits: api_key=sk-proj-CANARY12345")
+        line = self.line(ConfigReloaded(result=result, changes=changes))
+        assert line == {
+            "level": level,
+            "service": "s",
+            "event": "config_reloaded",
+            "result": result,
+            "changes": ["models: gpt was added", "limits: api_key=***"],
+        }
+
+    def test_a_refused_reload_says_why(self) -> None:
+        """The detail is there when there is one."""
+        event = ConfigReloaded(result="refused", changes=(), detail="models[0].name is missing")
+        line = self.line(event)
+        assert (line["changes"], line["detail"]) == ([], "models[0].name is missing")
 
     def test_other_events_write_nothing(self) -> None:
         """A started request has no line of its own."""

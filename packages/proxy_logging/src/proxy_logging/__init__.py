@@ -17,6 +17,7 @@ from proxy_logging._configure import configure_logging
 from proxy_logging._events import (
     AttemptFailed,
     BreakerChanged,
+    ConfigReloaded,
     Event,
     Observer,
     RequestFinished,
@@ -33,6 +34,7 @@ from proxy_logging._version import __version__ as __version__
 __all__ = [
     "AttemptFailed",
     "BreakerChanged",
+    "ConfigReloaded",
     "Event",
     "LogObserver",
     "Metrics",

@@ -32,7 +32,8 @@ def configure_logging(
         format: ``json``, ``console``, or ``auto``: console on a terminal, else JSON.
         level: lines below it are dropped at the price of a call.
         stream: where the lines go; standard error when None, because standard output belongs to
-            what a command was asked to print, and systemd's journal takes both.
+            what a command was asked to print. When standard error is systemd's journal, JSON goes
+            to the journal as entries with a priority and fields.
         service: the ``service`` of the standard library's lines, so that a process has one name;
             when None, the first part of their logger's name. ``logger`` has the whole name.
 

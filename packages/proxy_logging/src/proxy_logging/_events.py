@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "AttemptFailed",
     "BreakerChanged",
+    "ConfigReloaded",
     "Event",
     "Observer",
     "RequestFinished",
@@ -91,6 +92,17 @@ class BreakerChanged(Event, frozen=True, kw_only=True, gc=False):
     before: BreakerState
     after: BreakerState
     reason: str
+
+
+class ConfigReloaded(Event, frozen=True, kw_only=True, gc=False):
+    """Somebody asked for the configuration to be read again."""
+
+    result: Literal["applied", "unchanged", "refused"]
+    """``refused``: what was read is invalid, and the old configuration stays."""
+    changes: tuple[str, ...]
+    """What is different now, a sentence each; empty unless applied."""
+    detail: str = ""
+    """Why it was refused."""
 
 
 class Observer(Protocol):

@@ -6,6 +6,7 @@ asked for: an observation costs a fifth of what the library's own counters and h
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
@@ -25,6 +26,7 @@ from prometheus_client.registry import Collector
 from proxy_logging._events import (
     AttemptFailed,
     BreakerChanged,
+    ConfigReloaded,
     Event,
     RequestFinished,
     RequestStarted,
@@ -134,7 +136,7 @@ class _Route:
 class _Store:
     """All numbers. Every method is called with the lock of `Metrics` held."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self.requests = _Family(_Count, limit)
         self.duration = _Family(lambda: _Spread(_DURATION), limit)
         self.first_token = _Family(lambda: _Spread(_FIRST_TOKEN), limit)
@@ -144,6 +146,10 @@ class _Store:
         self.attempt_failures = _Family(_Count, limit)
         self.breaker_state = _Family(_Count, limit)
         self.breaker_transitions = _Family(_Count, limit)
+        self.reloads = _Family(_Count, limit)
+        self.reload_success = _Family(_Count, limit)
+        self.reload_time = _Family(_Count, limit)
+        self._clock = clock
         self._routes: dict[tuple[object, ...], _Route] = {}
         self._limit = limit
 
@@ -173,6 +179,13 @@ class _Store:
         self.breaker_state.child(event.breaker).value = _BREAKER_VALUES[event.after]
         self.breaker_transitions.child(event.breaker, event.before, event.after).value += 1
 
+    def config_reloaded(self, event: ConfigReloaded) -> None:
+        self.reloads.child(event.result).value += 1
+        success = event.result != "refused"
+        self.reload_success.child().value = success
+        if success:
+            self.reload_time.child().value = self._clock()
+
     def _route(self, event: RequestFinished) -> _Route:
         key = (event.route, event.provider, event.status, event.outcome, event.surface)
         found = self._routes.get(key)
@@ -194,6 +207,7 @@ class Metrics(Collector):
             process's metrics (CPU, memory, open files).
         version: the value of ``llm_proxy_build_info``'s label.
         max_series: per metric; what comes after that is counted under the label value ``other``.
+        clock: the time of day in seconds since 1970, for the time of a reload.
     """
 
     def __init__(
@@ -202,15 +216,17 @@ class Metrics(Collector):
         *,
         version: str = __version__,
         max_series: int = 2_000,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._lock = Lock()
         self._version = version
-        self._store = store = _Store(max_series)
+        self._store = store = _Store(max_series, clock)
         self._handlers: dict[type[Event], Callable[..., None]] = {
             RequestStarted: store.started,
             RequestFinished: store.finished,
             AttemptFailed: store.attempt_failed,
             BreakerChanged: store.breaker_changed,
+            ConfigReloaded: store.config_reloaded,
         }
         if registry is None:
             registry = CollectorRegistry()
@@ -292,6 +308,7 @@ class Metrics(Collector):
             ("breaker", "before", "after"),
             store.breaker_transitions,
         )
+        yield from _reloads(store)
         yield InfoMetricFamily(
             "llm_proxy_build", "The version that runs.", value={"version": self._version}
         )
@@ -327,3 +344,19 @@ def _histogram(name: str, text: str, labels: _Labels, children: dict[_Labels, _S
     for values, child in children.items():
         metric.add_metric(values, child.cumulated(), child.total)
     return metric
+
+
+def _reloads(store: _Store) -> Iterator[Metric]:
+    yield _counter("config_reloads", "Reloads of the configuration.", ("result",), store.reloads)
+    yield _gauge(
+        "config_last_reload_successful",
+        "1 when the last reload was taken or changed nothing, 0 when it was refused.",
+        (),
+        store.reload_success,
+    )
+    yield _gauge(
+        "config_last_reload_success_timestamp_seconds",
+        "When a reload last succeeded, in seconds since 1970.",
+        (),
+        store.reload_time,
+    )

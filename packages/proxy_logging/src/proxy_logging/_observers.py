@@ -7,6 +7,7 @@ from collections.abc import Callable
 from proxy_logging._events import (
     AttemptFailed,
     BreakerChanged,
+    ConfigReloaded,
     Event,
     Observer,
     RequestFinished,
@@ -65,10 +66,10 @@ class _FanOut:
 
 
 class LogObserver:
-    """Writes a line per finished request, per failed attempt and per change of a breaker.
+    """Writes a line per finished request, failed attempt, change of a breaker and reload.
 
     A line has only the fields that are set. Requests are ``info``, and ``warning`` when they
-    failed; durations are in milliseconds.
+    failed; a refused reload is an ``error``. Durations are in milliseconds.
     """
 
     def __init__(self, logger: StructuredLogger) -> None:
@@ -88,6 +89,11 @@ class LogObserver:
                 before=event.before,
                 after=event.after,
                 reason=event.reason,
+            )
+        elif isinstance(event, ConfigReloaded):
+            refused = event.result == "refused"
+            self._logger.write(
+                "error" if refused else "info", "config_reloaded", _reload_fields(event)
             )
 
 
@@ -144,4 +150,11 @@ def _attempt_fields(event: AttemptFailed) -> dict[str, object]:
         fields["duration_ms"] = round(event.duration * 1e3, 3)
     if event.message:
         fields["message"] = event.message
+    return fields
+
+
+def _reload_fields(event: ConfigReloaded) -> dict[str, object]:
+    fields: dict[str, object] = {"result": event.result, "changes": list(event.changes)}
+    if event.detail:
+        fields["detail"] = event.detail
     return fields

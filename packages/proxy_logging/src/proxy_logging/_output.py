@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from proxy_logging._journal import SOCKET, Journal, Prefixed, journal_lines, stderr_is_journal
 from proxy_logging._redact import Plain, looks_safe, names_look_safe, plain_fields
 from proxy_logging._request import REQUEST_FIELDS
 
@@ -198,6 +199,9 @@ class Output:
 
     ``stream=None`` is ``sys.stderr`` as it is at the time of each line. ``format="auto"`` is the
     console form when the stream is a terminal, else JSON.
+
+    With no stream and systemd's journal as standard error, JSON goes to the journal's socket, each
+    line as an entry with its level and its fields; console lines get systemd's ``<N>`` prefix.
     """
 
     def __init__(
@@ -207,36 +211,47 @@ class Output:
         stream: Stream | None = None,
         *,
         clock: Callable[[], float] = time.time,
+        journal: str = SOCKET,
     ) -> None:
         terminal = bool(getattr(stream or sys.stderr, "isatty", bool)())
         last: Callable[[WrappedLogger, str, EventDict], str] = JsonLine()
-        if format == "console" or (format == "auto" and terminal):
+        console = format == "console" or (format == "auto" and terminal)
+        if console:
             last = ConsoleLine(colours=terminal and "NO_COLOR" not in os.environ)
         self.level = level
         self._complete = Complete(clock)
         self._last = last
-        self._lines = _Lines(stream)
+        lines: _Lines | Prefixed | Journal = _Lines(stream)
+        if stream is None and stderr_is_journal():
+            lines = journal_lines(lines.info, console=console, path=journal)
+        self._lines = lines
         self.processors: list[structlog.typing.Processor] = [
             self._complete.processor,
             exception_text,
             last,
         ]
         self.wrapper_class = structlog.make_filtering_bound_logger(level)
-        enabled = LEVELS[LEVELS.index(level) :]
+        puts = {name: getattr(lines, name) for name in LEVELS[LEVELS.index(level) :]}
         self.debug, self.info, self.warning, self.error, self.critical = (
-            functools.partial(self._write, name) if name in enabled else _nothing for name in LEVELS
+            functools.partial(self._write, puts[name], name) if name in puts else _nothing
+            for name in LEVELS
         )
 
-    def __call__(self, *_: Any) -> _Lines:
+    def __call__(self, *_: Any) -> _Lines | Prefixed | Journal:
         return self._lines
 
     def _write(
-        self, level: Level, event: object, bound: Mapping[str, Any], given: Mapping[str, Any]
+        self,
+        put: Callable[[str], None],
+        level: Level,
+        event: object,
+        bound: Mapping[str, Any],
+        given: Mapping[str, Any],
     ) -> None:
         fields = self._complete(level, event, bound, given)
         if "exc_info" in fields:
             fields = dict(exception_text(None, level, fields))
-        self._lines.info(self._last(None, level, fields))
+        put(self._last(None, level, fields))
 
 
 def _nothing(event: object, bound: Mapping[str, Any], given: Mapping[str, Any]) -> None:
