@@ -614,6 +614,78 @@ def test_settings_that_cannot_be_are_refused(field: str, value: float) -> None:
     assert repr(value) in refused.value.message
 
 
+def test_other_settings_act_on_what_was_counted() -> None:
+    """Failures in a row, and shares of a window, are judged by the settings of the moment."""
+    bench = Bench()
+    bench.fail(2)
+    bench.breaker.retune(BreakerSettings(consecutive=3))
+    assert bench.state == "closed"
+    bench.fail()
+    assert bench.state == "open"
+    share = Bench(consecutive=100, min_calls=100)
+    for _ in range(4):
+        share.call()
+        share.fail()
+    share.breaker.retune(BreakerSettings(consecutive=100, min_calls=9, failure_rate=0.5))
+    share.fail()
+    assert share.state == "open"
+
+
+def test_other_settings_leave_an_open_breaker_open() -> None:
+    """Its time goes on as it was; how it closes is the new settings' to say."""
+    bench = Bench(open_time=10.0, successes=3)
+    bench.fail(5)
+    until, generation = bench.breaker.open_until, bench.breaker.generation
+    bench.breaker.retune(BreakerSettings(open_time=1.0, successes=1))
+    assert (bench.state, bench.breaker.open_until) == ("open", until)
+    assert bench.breaker.generation == generation
+    with pytest.raises(CircuitOpen):
+        bench.call()
+    bench.wait_until_it_probes()
+    bench.call()
+    assert bench.state == "closed"
+
+
+def test_a_call_that_runs_while_the_settings_change_counts() -> None:
+    """A permit from before reports to the breaker as ever."""
+    bench = Bench()
+    bench.fail(4)
+    permit = bench.breaker.permit().__enter__()
+    bench.breaker.retune(BreakerSettings(window=10.0, buckets=2))
+    error = UpstreamFailed("down")
+    permit.__exit__(type(error), error, None)
+    assert (bench.state, bench.breaker.permits_out) == ("open", 0)
+
+
+def test_a_shorter_window_forgets_what_is_older() -> None:
+    """After the change only the new window's time counts, in slices of the new width."""
+    bench = Bench(consecutive=100, min_calls=4, failure_rate=0.5)
+    bench.call()
+    bench.fail(2)
+    bench.breaker.retune(
+        BreakerSettings(consecutive=100, min_calls=4, failure_rate=0.5, window=10.0, buckets=5)
+    )
+    bench.clock.advance(11)
+    bench.call()
+    bench.fail()
+    assert bench.state == "closed"
+    bench.clock.advance(2)
+    bench.fail(2)
+    assert bench.state == "open"
+
+
+def test_other_settings_say_which_exceptions_count() -> None:
+    """An exception that was nobody's fault may be the endpoint's from now on."""
+    bench = Bench(counts=(), consecutive=1)
+    with pytest.raises(KeyError), bench.breaker.permit():
+        raise KeyError("x")
+    assert bench.state == "closed"
+    bench.breaker.retune(BreakerSettings(consecutive=1))
+    with pytest.raises(KeyError), bench.breaker.permit():
+        raise KeyError("x")
+    assert bench.state == "open"
+
+
 async def test_always_closed_has_the_same_surface() -> None:
     """Whatever a CircuitBreaker offers, the null object offers, and it never refuses."""
     breaker = AlwaysClosed("off")

@@ -194,6 +194,12 @@ class CircuitBreaker:
         self._window = Window(self.settings, self._clock())
         self._begin("closed", "reset")
 
+    def retune(self, settings: BreakerSettings) -> None:
+        """Other settings from now on; its state, its count and a running open time stay."""
+        self.settings = settings
+        self._counts = predicate(settings.counts)
+        self._window.retune(settings)
+
     async def __aenter__(self) -> Permit:
         permit = self.permit().__enter__()
         _entered.set((*_entered.get(), permit))
@@ -357,6 +363,9 @@ class AlwaysClosed:
 
     def reset(self) -> None:
         """Nothing: there is nothing to forget."""
+
+    def retune(self, settings: BreakerSettings) -> None:
+        """Nothing: it has no settings."""
 
     async def __aenter__(self) -> _FreePermit:
         return self._permit

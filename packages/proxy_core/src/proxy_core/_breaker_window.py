@@ -94,12 +94,17 @@ class Window:
 
     def __init__(self, settings: BreakerSettings, now: float) -> None:
         self.began = now
-        self._settings = settings
-        self._width = settings.window / settings.buckets
-        self._buckets: deque[Bucket] = deque(maxlen=settings.buckets)
+        self._buckets: deque[Bucket] = deque()
         self._streak = 0
         self._successes = 0
+        self.retune(settings)
         self._next_bucket(now)
+
+    def retune(self, settings: BreakerSettings) -> None:
+        """Judge by these from now on. What was counted stays; the next bucket has the new width."""
+        self._settings = settings
+        self._width = settings.window / settings.buckets
+        self._buckets = deque(self._buckets, maxlen=settings.buckets)
 
     def succeeded(self, now: float) -> Early:
         early = Early(self._count(now), self._streak, self._successes + 1)

@@ -13,6 +13,7 @@
     │   ├── ModelNotFound
     │   └── LimitExceeded                a limit of ours (retry_after says when it is free)
     ├── Overloaded                       we ourselves are full
+    │   └── ShuttingDown                 we stop, and the time to finish is over
     └── UpstreamError                    a deployment, or the way to it
         ├── CircuitOpen                  not asked: its breaker is open
         ├── PoolExhausted                not asked: no connection was free in time (our own limit)
@@ -48,6 +49,7 @@ __all__ = [
     "PoolExhausted",
     "ProxyError",
     "RequestError",
+    "ShuttingDown",
     "UnsupportedMedia",
     "UpstreamDisconnected",
     "UpstreamError",
@@ -120,6 +122,10 @@ class LimitExceeded(RequestError):
 
 class Overloaded(ProxyError):
     code = "overloaded"
+
+
+class ShuttingDown(Overloaded):
+    code = "gateway_shutdown"
 
 
 class UpstreamError(ProxyError):
