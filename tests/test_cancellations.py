@@ -181,7 +181,8 @@ class House:
             max_body=1_000_000,
             max_attempts=3,
         )
-        self.surface = Surface(CHAT, SimpleNamespace(snapshot=snapshot), StructuredLogger("test"))
+        house = SimpleNamespace(enter=lambda: snapshot, leave=lambda _: None)
+        self.surface = Surface(CHAT, house, StructuredLogger("test"))
         self.descriptors = descriptors()
 
     def _deployment(self, name: str, port: int, http: HttpClient) -> Deployment:

@@ -107,16 +107,16 @@ def test_help_lists_every_command() -> None:
 
 
 def test_nothing_to_serve_says_what_to_do() -> None:
-    """Without a model it exits with 1 and three ways on."""
+    """Without a model it exits with EX_CONFIG, which systemd takes as final, and three ways on."""
     done = run("serve")
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert all(word in done.stderr for word in ("--local-model", "--discover", "--config"))
 
 
 def test_an_open_listener_without_keys_is_refused(config: Path) -> None:
     """Serving others without keys is an error that names the setting and the remedy."""
     done = run("serve", "--config", str(config), "--host", "0.0.0.0")
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "keys" in done.stderr
     assert "127.0.0.1" in done.stderr
 
@@ -151,7 +151,7 @@ def test_settings_of_every_layer(config: Path) -> None:
     with served("--config", str(config), port=port):
         assert status(f"http://127.0.0.1:{port}/livez") == 200
     done = run("serve", "--config", str(config), LLM_PROXY_SERVER__PORT="none")
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "LLM_PROXY_SERVER__PORT" in done.stderr or "server.port" in done.stderr
 
 

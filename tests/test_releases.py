@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,6 +161,7 @@ class House:
     observer: RecordingObserver = field(default_factory=RecordingObserver)
     ledger: Ledger = field(default_factory=Ledger)
     cache: Recording = field(default_factory=Recording)
+    inside: int = 0
 
     def __post_init__(self) -> None:
         self.breakers = [CountingBreaker(str(at)) for at in range(len(self.providers))]
@@ -182,9 +182,16 @@ class House:
             max_attempts=3,
         )
 
+    def enter(self) -> Snapshot:
+        self.inside += 1
+        return self.snapshot
+
+    def leave(self, snapshot: Snapshot) -> None:
+        self.inside -= 1
+
     @property
     def surface(self) -> Surface:
-        return Surface(CHAT, SimpleNamespace(snapshot=self.snapshot), StructuredLogger("test"))
+        return Surface(CHAT, self, StructuredLogger("test"))
 
     def ask(self, client: Client) -> asyncio.Task[None]:
         return asyncio.create_task(self.surface(client.scope, client.receive, client.send))
@@ -201,6 +208,7 @@ class House:
             "requests": len(started) - len(finished),
             "answers": sum(provider.open for provider in self.providers),
             "bodies": self.cache.open,
+            "snapshots": self.inside,
         }
 
     @property
@@ -299,12 +307,13 @@ async def test_who_leaves_before_content_gives_all_back(
         await asyncio.sleep(0)
     assert {name for name, count in house.taken.items() if not count} == {"bodies"}
     end(client, task)
-    with suppress(asyncio.CancelledError):
-        await within(task)
-    house.check_returned("gone")
+    await within(task)
+    house.check_returned("failed" if end is cancel else "gone")
     assert house.verdicts == [["let_go"]]
     assert house.charged == house.limiter.reserved[0][1]
-    assert task.cancelled() == (end is cancel)
+    if end is cancel:
+        assert client.status == 503
+        assert b"gateway_shutdown" in client.got
 
 
 @pytest.mark.parametrize("signal", [True, False], ids=["signal", "watcher"])
@@ -323,12 +332,12 @@ async def test_who_leaves_in_mid_stream_gives_all_back(
     await asyncio.sleep(0)
     assert all(house.taken.values())
     end(client, task)
-    with suppress(asyncio.CancelledError):
-        await within(task)
-    house.check_returned("gone")
+    await within(task)
+    house.check_returned("failed" if end is cancel else "gone")
     assert house.verdicts == [["let_go"]]
     assert house.charged == 0
     assert len(house.ledger.rows) == 1
+    assert (b"gateway_shutdown" in client.got) == (end is cancel)
 
 
 @pytest.mark.parametrize("fault", ["condenser", "cache", "ledger", "server"])

@@ -88,6 +88,16 @@ def test_a_secret_comes_from_a_credential(tmp_path: Path) -> None:
     assert resolved.data["providers"]["a"]["api_key"] == "sk-1"
 
 
+def test_a_folder_of_credentials(tmp_path: Path) -> None:
+    """systemd prefixes what it loads from a folder: NAME is found as proxy_NAME too, second."""
+    (tmp_path / "proxy_openai").write_text("sk-of-the-folder\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    data = {"providers": {"a": {"api_key": "credential:openai"}}}
+    assert resolve(data, environ).data["providers"]["a"]["api_key"] == "sk-of-the-folder"
+    (tmp_path / "openai").write_text("sk-by-its-name\n")
+    assert resolve(data, environ).data["providers"]["a"]["api_key"] == "sk-by-its-name"
+
+
 @pytest.mark.parametrize(
     ("name", "directory", "said"),
     [

@@ -15,10 +15,12 @@ from proxy_core import Call
 from proxy_core.dialects import OpenAIDialect
 from proxy_core.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
-__all__ = ["CLIENT_GONE", "Arrival", "ClientGone", "Departure", "GoneSignal"]
+__all__ = ["ADMIN_SOCKET", "CLIENT_GONE", "Arrival", "ClientGone", "Departure", "GoneSignal"]
 
 CLIENT_GONE: Final = "llm_proxy.client_gone"
 """The ASGI extension under which our protocol class offers a GoneSignal."""
+ADMIN_SOCKET: Final = "llm_proxy.admin_socket"
+"""The ASGI extension that a request has which came by the admin socket."""
 
 
 class ClientGone(Exception):

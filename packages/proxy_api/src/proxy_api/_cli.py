@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from proxy_api._cli_admin import (
+    DEFAULT_SOCKET,
+    AdminFailure,
+    ask_reload,
+    ask_status,
+    told_status,
+)
 from proxy_api._cli_client import Client, ClientFailure
 from proxy_api._version import __version__
 from proxy_core.errors import ConfigurationError
@@ -34,7 +42,13 @@ KeyOption = Annotated[
     str | None,
     typer.Option("--key", envvar="LLM_PROXY_KEY", help="A key of the proxy; without keys, none."),
 ]
+SocketOption = Annotated[
+    Path,
+    typer.Option("--socket", envvar="LLM_PROXY_ADMIN_SOCKET", help="The proxy's admin socket."),
+]
 _HERE = "http://127.0.0.1:4000"
+_EX_CONFIG = 78
+"""sysexits.h: starting it again is no remedy, and the unit doesn't try."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,6 +95,13 @@ def serve(
     uds: Annotated[
         str | None, typer.Option(help="Unix socket to listen on, instead of a port.")
     ] = None,
+    reuse_port: Annotated[
+        bool,
+        typer.Option(
+            "--reuse-port",
+            help="Share the port with other processes of this user, as instances of the unit do.",
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -88,15 +109,24 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve. Settings: defaults, then the file, then LLM_PROXY_… variables, then these options."""
-    from proxy_api._cli_greeting import greet, tell_found
-    from proxy_api._serve import Choices, prepare, run_server
+    """Serve. Settings: defaults, then the file, then LLM_PROXY_… variables, then these options.
 
-    choices = Choices(config, host, port, uds, workers, discover, local_model)
+    SIGHUP reads them again, SIGTERM drains, a second one ends at once. The exit status is 78 for a
+    configuration that can't be used, 1 for an address that can't be listened on.
+    """
+    from proxy_api._cli_greeting import greet, tell_found
+    from proxy_api._prepare import Choices, prepare
+    from proxy_api._serve import run_server
+
     try:
-        prepared = prepare(choices)
+        prepared = prepare(
+            Choices(config, host, port, uds, workers, reuse_port, discover, local_model)
+        )
         if discover:
             tell_found(prepared)
+    except ConfigurationError as error:
+        _fail(error.message, _EX_CONFIG)
+    try:
         run_server(prepared, on_ready=lambda: greet(prepared))
     except ConfigurationError as error:
         _fail(error.message)
@@ -164,6 +194,32 @@ def version() -> None:
     _print_version(True)
 
 
+@app.command()
+def status(
+    path: SocketOption = DEFAULT_SOCKET,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """Tell how a running proxy is: requests in flight, deployments, the last reload."""
+    try:
+        told = ask_status(path)
+    except AdminFailure as error:
+        _fail(str(error))
+    with _readers_may_leave():
+        for line in [json.dumps(told)] if as_json else told_status(told):
+            typer.echo(line)
+
+
+@app.command()
+def reload(path: SocketOption = DEFAULT_SOCKET) -> None:
+    """Let a running proxy load its configuration again; exits with 1 when it is refused."""
+    try:
+        with _readers_may_leave():
+            for line in ask_reload(path):
+                typer.echo(line)
+    except AdminFailure as error:
+        _fail(str(error))
+
+
 def main() -> None:
     """The entry point of the console script."""
     app()
@@ -180,6 +236,6 @@ def _readers_may_leave() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 1) -> NoReturn:
     typer.echo(f"llm-proxy: {message}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(status)

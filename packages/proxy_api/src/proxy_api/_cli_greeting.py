@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from proxy_api._serve import Prepared
+    from proxy_api._prepare import Prepared
 
 __all__ = ["greet", "tell_found"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -32,7 +34,7 @@ from proxy_core import (
 )
 from proxy_logging import Observer, Tracer
 
-__all__ = ["Parts", "compose"]
+__all__ = ["Parts", "allowed_models", "breaker_rules", "compose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,14 @@ class Parts:
 
 
 def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
-    """Compile a configuration; what lives in ``runtime`` is used again.
+    """Compile a configuration; what lives in ``runtime`` is used again, what is new is added there.
 
     Raises ConfigurationError.
     """
+    pools = _pools(settings, runtime, parts.observer)
     return Snapshot(
         keys=_keys(settings, parts.trust_hosts),
-        routes=ModelTable(_routes(settings, runtime, parts.observer)),
+        routes=ModelTable((name, Route(name, tuple(pool))) for name, pool in pools.items()),
         limiter=_limiter(runtime),
         cache=NoCache(),
         condenser=KeepsContext(),
@@ -60,6 +63,7 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
         max_body=settings.server.max_body,
         max_attempts=settings.routing.retry.attempts,
         fallbacks=_fallbacks(settings),
+        deployments=tuple(chain.from_iterable(pools.values())),
     )
 
 
@@ -78,8 +82,7 @@ def _keys(settings: Settings, trust_hosts: Sequence[str]) -> Keys:
 
 
 def _key(row: KeySettings) -> Key:
-    # A key for metrics alone must not come with every model because nobody said which.
-    names = () if row.scopes and "models" not in row.model_fields_set else row.models
+    names = allowed_models(row)
     return Key(
         id=row.name,
         name=row.name,
@@ -87,6 +90,12 @@ def _key(row: KeySettings) -> Key:
         scopes=frozenset(row.scopes),
         limits=_limits(row.limits),
     )
+
+
+def allowed_models(row: KeySettings) -> tuple[str, ...]:
+    """Names and patterns of the models that a key may ask for."""
+    # A key for metrics alone must not come with every model because nobody said which.
+    return () if row.scopes and "models" not in row.model_fields_set else row.models
 
 
 def _limits(row: LimitSettings | None) -> Limits:
@@ -99,14 +108,11 @@ def _limits(row: LimitSettings | None) -> Limits:
     )
 
 
-def _routes(
-    settings: Settings, runtime: Runtime, observer: Observer
-) -> Iterable[tuple[str, Route]]:
+def _pools(settings: Settings, runtime: Runtime, observer: Observer) -> dict[str, list[Deployment]]:
     pools: dict[str, list[Deployment]] = {}
     for model in settings.models:
         pools.setdefault(model.name, []).append(_deployment(settings, model, runtime, observer))
-    for name, deployments in pools.items():
-        yield name, Route(name, tuple(deployments))
+    return pools
 
 
 def _fallbacks(settings: Settings) -> dict[str, tuple[Fallback, ...]]:
@@ -143,20 +149,21 @@ def _breaker(
 ) -> Breaker:
     found = runtime.breakers.get(endpoint)
     if found is None:
-        rules = settings.routing.breaker
-        found = CircuitBreaker(
-            model.target,
-            # Only what an upstream does counts: a fault of ours says nothing about it.
-            BreakerSettings(
-                consecutive=rules.failures,
-                open_time=rules.open_for,
-                open_cap=max(120.0, rules.open_for),
-                counts=(),
-            ),
-            observer=observer,
-        )
+        found = CircuitBreaker(model.target, breaker_rules(settings), observer=observer)
         runtime.breakers[endpoint] = found
     return found
+
+
+def breaker_rules(settings: Settings) -> BreakerSettings:
+    """What each breaker goes by."""
+    rules = settings.routing.breaker
+    return BreakerSettings(
+        consecutive=rules.failures,
+        open_time=rules.open_for,
+        open_cap=max(120.0, rules.open_for),
+        # Only what an upstream does counts: a fault of ours says nothing about it.
+        counts=(),
+    )
 
 
 def _provider(name: str, row: ProviderSettings, identity: str, runtime: Runtime) -> Provider:
@@ -184,11 +191,26 @@ def _http(row: ProviderSettings, runtime: Runtime) -> HttpClient:
 
 
 def _identity(name: str, row: ProviderSettings) -> str:
-    """The same for the same settings, secrets included, without holding them."""
+    """The same for the same settings, secrets and certificates included, without holding them."""
     plain = row.model_dump(mode="json", exclude={"api_key", "api_keys", "headers", "timeouts"})
     secrets = [secret.get_secret_value() for secret in (*row.secrets, *row.headers.values())]
-    told = json.dumps([name, plain, sorted(row.headers), secrets], sort_keys=True)
+    files = [_stamp(path) for path in _certificates(row)]
+    told = json.dumps([name, plain, sorted(row.headers), secrets, files], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _certificates(row: ProviderSettings) -> list[str]:
+    cert = row.client_cert
+    named = (row.ca, cert and cert.cert, cert and cert.key)
+    return [path for path in named if path]
+
+
+def _stamp(path: str) -> str:
+    """Another one when the file was written anew; that it can't be read is the client's to say."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _secret(value: SecretStr) -> Secret:

@@ -12,7 +12,7 @@ from pathlib import Path
 from proxy_api._settings_models import ServerSettings, TlsSettings
 from proxy_core.errors import ConfigurationError
 
-__all__ = ["listen"]
+__all__ = ["check_tls", "listen", "unix_socket"]
 
 _BACKLOG = 4096
 _LONGEST_PATH = 107
@@ -24,13 +24,13 @@ _MISSING_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 def listen(server: ServerSettings) -> list[socket.socket]:
     """Listening sockets, one for each address of the host. Raises ConfigurationError."""
     if server.tls is not None:
-        _check_tls(server.tls)
+        check_tls(server.tls)
     if server.uds is not None:
-        return [_unix_socket(server.uds)]
-    return _port_sockets(server.host, server.port)
+        return [unix_socket(server.uds)]
+    return _port_sockets(server.host, server.port, shared=server.reuse_port)
 
 
-def _port_sockets(host: str, port: int) -> list[socket.socket]:
+def _port_sockets(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -39,7 +39,7 @@ def _port_sockets(host: str, port: int) -> list[socket.socket]:
     missing: OSError | None = None
     for family, address in dict.fromkeys((row[0], row[4]) for row in found):
         try:
-            bound.append(_port_socket(family, address))
+            bound.append(_port_socket(family, address, shared=shared))
         except OSError as error:
             # A machine without IPv6 may still name ::1 for localhost.
             missing = error
@@ -57,10 +57,13 @@ def _closed(sockets: list[socket.socket]) -> list[socket.socket]:
     return []
 
 
-def _port_socket(family: int, address: tuple[object, ...]) -> socket.socket:
+def _port_socket(family: int, address: tuple[object, ...], *, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            # The kernel shares connections out among the processes of one user that all say so.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
@@ -81,7 +84,8 @@ def _told(error: OSError, host: str, port: int) -> str:
     return f"port {port} of {host} can't be listened on: {error.strerror}"
 
 
-def _unix_socket(path: str) -> socket.socket:
+def unix_socket(path: str) -> socket.socket:
+    """One at ``path``, for its owner and group alone. Raises ConfigurationError."""
     length = len(os.fsencode(path))
     if length > _LONGEST_PATH:
         raise ConfigurationError(
@@ -130,7 +134,8 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _check_tls(tls: TlsSettings) -> None:
+def check_tls(tls: TlsSettings) -> None:
+    """That certificate and key can be used. Raises ConfigurationError."""
     try:
         for file in (tls.cert, tls.key):
             Path(file).open("rb").close()

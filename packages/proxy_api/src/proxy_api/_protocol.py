@@ -8,12 +8,16 @@ body, and while a second request is queued. Nothing else is changed here.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy_api._arrival import CLIENT_GONE
+from proxy_api._arrival import ADMIN_SOCKET, CLIENT_GONE
+from proxy_api._inherited import is_readable
 
 __all__ = ["GatewayProtocol"]
 
@@ -39,8 +43,36 @@ class GatewayProtocol(HttpToolsProtocol):
     _drops: bool = False
     _stall: asyncio.TimerHandle | None = None
 
+    is_admin: bool = False
+    """Whether this connection came by the admin socket."""
+
     write_stall: ClassVar[float] = 30.0
     """Seconds that a client may take nothing of what waits for it; then it counts as gone."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return not self.pipeline and (cycle is None or cycle.response_complete)
+
+    def end_after_this(self) -> None:
+        """Close after the last answer that is owed, if its head can still say so."""
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        if last is not None and not last.response_started:
+            last.keep_alive = False
+
+    def close_unless_asked(self) -> None:
+        """Close an idle connection, unless something waits unread: a close would reset it.
+
+        The end is sent at once. The loop closes in its next round, and until then a client that
+        looks before it asks would find the connection open.
+        """
+        number = self.transport.get_extra_info("socket").fileno()
+        if number < 0 or is_readable(number):
+            return
+        with suppress(OSError), socket.socket(fileno=os.dup(number)) as same:
+            same.shutdown(socket.SHUT_WR)
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._drops:
@@ -78,7 +110,10 @@ class GatewayProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         self._signal = _Signal()
-        cycle.scope["extensions"] = {CLIENT_GONE: self._signal}  # type: ignore[dict-item]
+        extensions: dict[str, Any] = {CLIENT_GONE: self._signal}
+        if self.is_admin:
+            extensions[ADMIN_SOCKET] = True
+        cycle.scope["extensions"] = extensions
         super()._start_asgi_task(cycle, app)
 
     def _bound(self, running: RequestResponseCycle) -> None:

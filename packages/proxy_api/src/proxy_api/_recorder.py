@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from proxy_api._arrival import Arrival, ClientGone
 from proxy_api._errors import code_of, status_of, telling_of
 from proxy_api._plan import Attempt, Plan
 from proxy_core import Call, Reply
-from proxy_core.errors import RequestError, UpstreamError, UpstreamRejected
+from proxy_core.errors import RequestError, ShuttingDown, UpstreamError, UpstreamRejected
 from proxy_logging import AttemptFailed, Observer, RequestFinished, RequestStarted, Span, Tracer
 
 __all__ = ["Record", "Recorder"]
@@ -127,6 +128,8 @@ class Record:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, asyncio.CancelledError) and not self._arrival.departure.gone:
+            error = ShuttingDown("The server ended first.")
         finished = self._finished(error)
         self._observe(finished)
         self._span.set(**_attributes(finished))

@@ -154,13 +154,25 @@ def _from_credential(name: str, environ: Mapping[str, str]) -> str:
     if not directory:
         raise _Missing(
             f"the credential {name} can't be had: $CREDENTIALS_DIRECTORY is not set",
-            f"systemd sets it for a unit with LoadCredential={name}:/path; else use file:/path",
+            "systemd sets it for a unit with LoadCredential=; to check a configuration by hand: "
+            "CREDENTIALS_DIRECTORY=/etc/proxy/credentials. Elsewhere use file:/path",
         )
+    by_name = FilePath(directory) / name
+    # What LoadCredential=proxy:/etc/proxy/credentials in the unit makes of the file NAME.
+    by_folder = FilePath(directory) / f"proxy_{name}"
     return _secret_text(
-        FilePath(directory) / name,
+        by_folder if _is_there(by_folder) and not _is_there(by_name) else by_name,
         f"the credential {name}",
-        f"Add LoadCredential={name}:/path to the unit",
+        f"Put it into the file /etc/proxy/credentials/{name} and restart, "
+        f"or add LoadCredential={name}:/path to the unit",
     )
+
+
+def _is_there(path: FilePath) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that may not be read: opening the file says so
+        return False
 
 
 def _secret_text(path: FilePath, what: str, hint: str = "") -> str:

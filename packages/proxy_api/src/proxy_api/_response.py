@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final, Protocol
 
 from starlette.types import Message, Receive, Scope, Send
@@ -15,7 +15,7 @@ from proxy_api._pulse import Pulse
 from proxy_api._snapshot import Snapshot
 from proxy_core import Reply
 from proxy_core.dialects import OpenAIDialect
-from proxy_core.errors import ProxyError
+from proxy_core.errors import ProxyError, ShuttingDown
 from proxy_logging import StructuredLogger
 
 __all__ = ["HasSnapshot", "Surface"]
@@ -26,12 +26,16 @@ _STREAM: Final = (
     (b"x-accel-buffering", b"no"),
 )
 _COMMENT: Final = b": keepalive\n\n"
+_LAST_WORDS: Final = 1.0
+"""Seconds for a client that takes nothing to take them."""
+_STOPS: Final = "The proxy stops, and the time that server.drain gives is over: ask again."
 
 
 class HasSnapshot(Protocol):
-    """Where a surface finds the snapshot of the moment."""
+    """Where a surface finds the snapshot of the moment, and says for how long it needs it."""
 
-    snapshot: Snapshot
+    def enter(self) -> Snapshot: ...
+    def leave(self, snapshot: Snapshot) -> None: ...
 
 
 class Surface:
@@ -45,8 +49,13 @@ class Surface:
         self._logger = logger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrival = Arrival(scope, receive, self._dialect)
-        house = self._house.snapshot
+        house = self._house.enter()
+        try:
+            await self._answer(Arrival(scope, receive, self._dialect), house, send)
+        finally:
+            self._house.leave(house)
+
+    async def _answer(self, arrival: Arrival, house: Snapshot, send: Send) -> None:
         sending = _Sending(arrival, send)
         with arrival.departure, Pulse(house.rhythm, sending):
             try:
@@ -57,6 +66,13 @@ class Surface:
                         await sending.whole(reply)
             except ClientGone:
                 return
+            except asyncio.CancelledError:
+                if arrival.departure.gone:
+                    raise
+                # Not the client: the server ends, and waits for no more than these last words.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORDS):
+                        await sending.fail(ShuttingDown(_STOPS))
             except ProxyError as error:
                 await sending.fail(error)
             except Exception as error:
@@ -108,6 +124,8 @@ class _Sending:
         """A status while there is still one to give; after it the error travels in the stream."""
         if self.begun:
             # No [DONE] follows: the stream must not end as if it were whole.
+            if not self._arrival.is_stream:
+                raise error
             await self._part(error_event(error))
         else:
             answer = answer_to(error)

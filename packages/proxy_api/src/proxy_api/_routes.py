@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from proxy_api import _openapi
+from proxy_api._admin import add_admin
 from proxy_api._errors import answer_to
 from proxy_api._gateway import Gateway
 from proxy_api._keys import Key, is_addressed_locally, is_loopback_host
@@ -29,6 +30,7 @@ def add_routes(app: FastAPI, gateway: Gateway, surfaces: Mapping[str, Surface]) 
     _add_models(app, gateway)
     _add_health(app, gateway)
     _add_scoped(app, gateway)
+    add_admin(app, gateway)
 
 
 def add_error_shapes(app: FastAPI) -> None:

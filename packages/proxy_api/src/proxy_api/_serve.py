@@ -1,4 +1,4 @@
-"""Serving: find what there is to serve, check the listener, run uvicorn and the local model."""
+"""One process that serves: its listeners, its signals, its local model, and the service manager."""
 
 from __future__ import annotations
 
@@ -6,208 +6,182 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+import sys
+import termios
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
-from proxy_api._app import GatewayApp, create_app
-from proxy_api._discover import Discovery, discover
+from proxy_api._app import create_app
 from proxy_api._gateway import Gateway
-from proxy_api._keys import is_loopback_host
-from proxy_api._listener import listen
-from proxy_api._local_model import LocalModel
-from proxy_api._protocol import GatewayProtocol
-from proxy_api._settings import Settings, load_settings
-from proxy_core.errors import ConfigurationError
+from proxy_api._listener import check_tls, listen, unix_socket
+from proxy_api._notify import Notifier
+from proxy_api._prepare import Prepared
+from proxy_api._reload import Reloader
+from proxy_api._server import Listeners, Server
+from proxy_api._settings import Settings
+from proxy_api._workers import SERVICE, run_workers, uvicorn_options
 from proxy_logging import configure_logging
 
-__all__ = ["Choices", "Prepared", "prepare", "run_server", "worker_app"]
+__all__ = ["run_server"]
 
-_CHOICES = "LLM_PROXY_WORKER_CHOICES"
-"""How the parent of several workers tells them what was chosen on its command line."""
-_SERVICE = "llm-proxy"
-_LOADING = 600.0
-"""Seconds that a local model may take to load before the greeting is given up."""
-_NOTHING_TO_SERVE = (
-    "There is nothing to serve: no model is configured.\n"
-    "  to try it out      llm-proxy serve --local-model\n"
-    "  with what is here  llm-proxy serve --discover   (provider keys, local servers)\n"
-    "  with a file        llm-proxy serve --config FILE   (llm-proxy check FILE checks one)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What was said on the command line; None: not said."""
-
-    config: Path | None = None
-    host: str | None = None
-    port: int | None = None
-    uds: str | None = None
-    workers: int | None = None
-    discover: bool = False
-    local_model: bool = False
-
-    def overrides(self) -> dict[str, Any]:
-        server = {"host": self.host, "port": self.port, "uds": self.uds, "workers": self.workers}
-        return {"server": server}
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Settings that can be served, and what was found on the way."""
-
-    settings: Settings
-    choices: Choices
-    found: Discovery
-    local: LocalModel | None
-
-
-def prepare(choices: Choices, environ: Mapping[str, str] = os.environ) -> Prepared:
-    """Load, discover and check. Raises ConfigurationError with what to do."""
-    local = LocalModel() if choices.local_model else None
-    rows = [local.settings_rows()] if local else []
-    found = Discovery()
-    if choices.discover:
-        found = asyncio.run(discover(environ, own_ports={local.port} if local else ()))
-        rows.append(found.rows())
-    settings = load_settings(
-        choices.config, overrides=choices.overrides(), environ=environ, rows=rows
-    )
-    if not settings.models:
-        raise ConfigurationError(_NOTHING_TO_SERVE)
-    _check_listener(settings)
-    if local and settings.server.workers > 1:
-        raise ConfigurationError(
-            "The local model is a child of one process: use --workers 1 with --local-model."
-        )
-    return Prepared(settings, choices, found, local)
+_LOADING = 60.0
+"""Seconds that we wait for a local model before we say that we serve: other models are there."""
+_REFUSED = "; the last reload was refused, the log says why"
+_TELL_EVERY = 1.0
+_LONGER = 15.0
+"""Seconds that the manager is asked for while we load or drain, each time we tell it something."""
 
 
 def run_server(prepared: Prepared, *, on_ready: Callable[[], None] = lambda: None) -> None:
     """Serve until told to stop; ``on_ready`` is called once, when requests are answered.
 
-    Raises ConfigurationError, also when the address can't be listened on; nothing runs then.
+    Under systemd, ``READY=1`` takes its place. Raises ConfigurationError when the address can't be
+    listened on; nothing runs then.
     """
     settings = prepared.settings
-    sockets = listen(settings.server)
-    configure_logging(settings.observability.logs, service=_SERVICE)
+    notifier = Notifier.from_environment(os.environ)
+    listeners = _listeners(prepared, os.environ)
+    configure_logging(settings.observability.logs, service=SERVICE)
     if settings.server.workers > 1:
-        _run_workers(prepared, sockets)
+        run_workers(prepared, listeners.sockets)
         return
     app = create_app(settings=settings)
-    server = _Server(uvicorn.Config(app, **_options(settings)))
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(_serve(server, sockets, app.gateway, prepared.local, on_ready))
+    config = uvicorn.Config(app, **uvicorn_options(settings))
+    server = Server(config, app.gateway, listeners, notifier)
+    service = _Service(prepared, server, app.gateway, notifier)
+    try:
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(service.run(listeners.sockets, on_ready))
+    finally:
+        server.stopped()
 
 
-def worker_app() -> GatewayApp:
-    """The app of one of several workers, from what its parent left in the environment."""
-    config, find = os.environ[_CHOICES].split("\n")
-    choices = Choices(config=Path(config) if config else None, discover=bool(find))
-    settings = prepare(choices).settings
-    configure_logging(settings.observability.logs, service=_SERVICE)
-    return create_app(settings=settings)
+class _Service:
+    """A server, the model beside it, and those who tell it something or are told."""
+
+    def __init__(
+        self, prepared: Prepared, server: Server, gateway: Gateway, notifier: Notifier
+    ) -> None:
+        self._server = server
+        self._local = prepared.local
+        self._gateway = gateway
+        self._notifier = notifier
+        self._reloader = Reloader(
+            gateway,
+            prepared.read_again,
+            beside=(self._renew_certificate,),
+            source=prepared.source,
+        )
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._terminals = [stream for stream in (sys.stdin, sys.stderr) if _is_terminal(stream)]
+        gateway.reloader = self._reloader
+
+    async def run(self, sockets: list[socket.socket], on_ready: Callable[[], None]) -> None:
+        self._obey_signals(asyncio.get_running_loop())
+        async with AsyncExitStack() as beside:
+            if self._local is not None:
+                local = self._local
+                self._gateway.not_ready_while(lambda: not local.ready)
+                await beside.enter_async_context(local)
+            tasks = [
+                asyncio.create_task(self._begin(on_ready)),
+                asyncio.create_task(self._report()),
+            ]
+            try:
+                await self._server.serve(sockets)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+
+    def _obey_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Not the loop's own handlers: these stay until the interpreter ends, so that a signal in
+        # its last moments doesn't spoil the exit status.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._server.stop())
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._hang_up))
+
+    def _hang_up(self) -> None:
+        if self._terminals and not any(map(_is_alive, self._terminals)):
+            # Whoever started us in a terminal has closed it.
+            self._server.stop()
+            return
+        if len(self._reloads) > 1:
+            # One that hasn't begun will see what this one would.
+            return
+        task = asyncio.create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        self._notifier.reloading()
+        await self._reloader.reload()
+        self._notifier.ready(self._status())
+
+    def _renew_certificate(self, settings: Settings) -> None:
+        tls, context = settings.server.tls, self._server.config.ssl
+        if tls is not None and context is not None:
+            check_tls(tls)
+            context.load_cert_chain(tls.cert, tls.key)
+
+    async def _begin(self, on_ready: Callable[[], None]) -> None:
+        await self._server.serves.wait()
+        if self._local is not None:
+            with suppress(TimeoutError):
+                await self._local.wait_ready(_LOADING)
+        self._gateway.logger.info("serving", at=self._server.listeners.names)
+        if self._notifier.is_heard:
+            self._notifier.ready(self._status())
+        else:
+            on_ready()
+
+    async def _report(self) -> None:
+        """Tell the manager how it goes, from the loop: what blocks this blocks the requests."""
+        watchdog = self._notifier.watchdog
+        pause = min(_TELL_EVERY, watchdog / 3) if watchdog else _TELL_EVERY
+        while self._notifier.is_heard:
+            self._notifier.status(self._status())
+            self._notifier.alive()
+            if not self._gateway.ready:
+                self._notifier.extend(_LONGER)
+            await asyncio.sleep(pause)
+
+    def _status(self) -> str:
+        requests = self._gateway.in_flight
+        flying = f"{requests} request{'' if requests == 1 else 's'} in flight"
+        if self._gateway.draining:
+            return f"draining: {flying}"
+        if not self._gateway.ready:
+            return f"loading the local model; {flying}"
+        last = self._reloader.last
+        refused = last is not None and not last.outcome.applied
+        return f"serving; {flying}{_REFUSED if refused else ''}"
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, with a word when it serves, and status 0 after a clean stop."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.serves = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.serves.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # The original raises the signal again at the end, so that a clean stop exits with 143.
-        stops = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in stops}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
 
 
-async def _serve(
-    server: _Server,
-    sockets: list[socket.socket],
-    gateway: Gateway,
-    local: LocalModel | None,
-    on_ready: Callable[[], None],
-) -> None:
-    async def greet() -> None:
-        await server.serves.wait()
-        if local is not None:
-            await local.wait_ready(_LOADING)
-        on_ready()
-
-    async with AsyncExitStack() as beside:
-        if local is not None:
-            gateway.not_ready_while(lambda: not local.ready)
-            await beside.enter_async_context(local)
-        greeting = asyncio.create_task(greet())
-        try:
-            await server.serve(sockets)
-        finally:
-            greeting.cancel()
-            await asyncio.wait((greeting,))
+def _is_alive(terminal: TextIO) -> bool:
+    try:
+        termios.tcgetattr(terminal)
+    except (OSError, ValueError, termios.error):
+        return False
+    return True
 
 
-def _run_workers(prepared: Prepared, sockets: list[socket.socket]) -> None:
-    server, choices = prepared.settings.server, prepared.choices
-    config = str(choices.config.resolve()) if choices.config else ""
-    os.environ[_CHOICES] = f"{config}\n{'discover' if choices.discover else ''}"
-    # The listener as it was decided, whatever said so: a worker has no command line.
-    os.environ["LLM_PROXY_SERVER__WORKERS"] = str(server.workers)
-    os.environ["LLM_PROXY_SERVER__HOST"] = server.host
-    os.environ["LLM_PROXY_SERVER__PORT"] = str(server.port)
-    if server.uds is not None:
-        os.environ["LLM_PROXY_SERVER__UDS"] = server.uds
-    parent = uvicorn.Config(
-        "proxy_api._serve:worker_app",
-        factory=True,
-        workers=server.workers,
-        **_options(prepared.settings),
-    )
-    Multiprocess(parent, sockets=sockets).run()
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    server = settings.server
-    return {
-        "host": server.host,
-        "port": server.port,
-        "uds": server.uds,
-        "ssl_certfile": server.tls.cert if server.tls else None,
-        "ssl_keyfile": server.tls.key if server.tls else None,
-        "http": GatewayProtocol,
-        "ws": "none",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,
-        "timeout_graceful_shutdown": int(server.drain),
-        # Above what clients and balancers keep idle connections for: who closes first must be them.
-        "timeout_keep_alive": 75,
-        "backlog": 4096,
-    }
-
-
-def _check_listener(settings: Settings) -> None:
-    server = settings.server
-    if settings.keys or server.uds is not None or is_loopback_host(server.host):
-        return
-    raise ConfigurationError(
-        f"server.host is {server.host!r}, which others can reach, but there are no keys: "
-        "add `keys:` to the configuration, or listen on 127.0.0.1."
+def _listeners(prepared: Prepared, environ: Mapping[str, str]) -> Listeners:
+    server = prepared.settings.server
+    if prepared.sockets and server.tls is not None:
+        check_tls(server.tls)
+    folder = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    admin = None
+    if folder and server.workers == 1:
+        admin = unix_socket(str(Path(folder) / "admin.sock"))
+    return Listeners(
+        prepared.sockets or listen(server), inherited=bool(prepared.sockets), admin=admin
     )

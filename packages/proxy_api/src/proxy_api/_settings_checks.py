@@ -220,16 +220,19 @@ def _known_pattern(pattern: str, declared: Declared) -> bool:
 
 def _workers(settings: Settings) -> Iterator[Problem]:
     """Each process would enforce its own limits: a key would have several times what it may."""
-    if settings.server.workers == 1 or settings.has_shared_limits:
+    server = settings.server
+    if (server.workers == 1 and not server.reuse_port) or settings.has_shared_limits:
         return
     limited: list[KeySettings | ModelSettings] = [*settings.keys, *settings.models]
     if any(row.limits is not None for row in limited) or any(
         key.budget is not None for key in settings.keys
     ):
+        several = server.workers > 1
         yield Problem(
-            "server.workers",
-            f"{settings.server.workers} processes would each enforce limits and budgets of their "
-            "own",
-            "Set server.workers to 1 (one process carries thousands of requests a second), "
+            "server.workers" if several else "server.reuse_port",
+            f"{server.workers if several else 'the'} processes would each enforce limits and "
+            "budgets of their own",
+            f"{'Set server.workers to 1' if several else 'Use a single process: llm-proxy.service'}"
+            " (one carries thousands of requests a second), "
             "or take the limits and budgets out of keys and models",
         )

@@ -83,6 +83,11 @@ class ServerSettings(Section):
         description="Processes. One carries thousands of requests a second; "
         "for more, start instances of the systemd unit.",
     )
+    reuse_port: bool = Field(
+        default=False,
+        description="Share the port with other processes of the same user (SO_REUSEPORT), as the "
+        "instances of the systemd unit do.",
+    )
     drain: Duration = Field(
         default=300.0, description="How long running requests may finish at a stop."
     )

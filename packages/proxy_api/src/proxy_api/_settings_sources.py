@@ -20,7 +20,13 @@ PREFIX = "LLM_PROXY_"
 """``LLM_PROXY_SERVER__PORT`` is ``server.port``."""
 _CONFIG_VARIABLE = "LLM_PROXY_CONFIG"
 _NO_SETTINGS = frozenset(
-    {_CONFIG_VARIABLE, "LLM_PROXY_URL", "LLM_PROXY_KEY", "LLM_PROXY_WORKER_CHOICES"}
+    {
+        _CONFIG_VARIABLE,
+        "LLM_PROXY_ADMIN_SOCKET",
+        "LLM_PROXY_KEY",
+        "LLM_PROXY_URL",
+        "LLM_PROXY_WORKER_CHOICES",
+    }
 )
 """Variables of ours that the command reads: for the file, for client commands, for workers."""
 _USUAL_FILE = FilePath("/etc/proxy/config.yaml")

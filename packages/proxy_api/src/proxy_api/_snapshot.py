@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from proxy_api._keys import Key, Keys
-from proxy_api._plan import Attempt, Breaker, Fallback, Plan, Route
+from proxy_api._plan import Attempt, Breaker, Deployment, Fallback, Plan, Route
 from proxy_api._pulse import Rhythm
 from proxy_api._recorder import Recorder
 from proxy_core import (
@@ -56,9 +56,9 @@ class Ledger(Protocol):
     def record(self, request_id: str, tenant: str, usage: Usage) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """One configuration, compiled."""
+    """One configuration, compiled. Each is itself alone: requests are counted by it."""
 
     keys: Keys
     routes: ModelTable[Route]
@@ -73,6 +73,8 @@ class Snapshot:
     """By the name that is asked for, or that of its route."""
     rng: random.Random = field(default_factory=random.Random)
     rhythm: Rhythm = field(default_factory=Rhythm)
+    deployments: tuple[Deployment, ...] = ()
+    """All that its routes lead to."""
 
     def plan(self, call: Call, key: Key) -> Plan:
         """Which deployments to ask, in order. Raises ModelNotFound, PermissionRefused."""
@@ -136,10 +138,15 @@ class Runtime:
     tls: ssl.SSLContext | None = None
     """Shared by the pools that trust the system's certificates."""
 
-    async def aclose(self) -> None:
-        """Close every pool. For the end of the process, when no request is left."""
-        for provider in self.providers.values():
-            await provider.aclose()
+    def copy(self) -> Runtime:
+        """The same living things, for another configuration to add its own to."""
+        return replace(self, providers={**self.providers}, breakers={**self.breakers})
+
+    def keep(self, deployments: Iterable[Deployment]) -> None:
+        """Forget what none of these uses."""
+        used = {id(part) for row in deployments for part in (row.provider, row.breaker)}
+        self.providers = {at: it for at, it in self.providers.items() if id(it) in used}
+        self.breakers = {at: it for at, it in self.breakers.items() if id(it) in used}
 
 
 def _dearest(call: Call, key: Key) -> int:

@@ -1,0 +1,97 @@
+"""Listeners that outlive a process: systemd's, and the last moments of our own."""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterable, MutableMapping
+
+from proxy_core.errors import ConfigurationError
+
+__all__ = ["address_of", "inherited", "is_readable", "refuse_new"]
+
+_FIRST_FD = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+_SO_ATTACH_FILTER = 26
+_REFUSES_SYN = (  # classic BPF; the packet begins with its TCP header
+    (0x30, 0, 0, 13),  # load the byte of the flags
+    (0x54, 0, 0, 0x12),  # of which SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone: a client that begins
+    (0x06, 0, 0, 0),  # is dropped, as if lost on the way
+    (0x06, 0, 0, 0xFFFFFFFF),  # everything else passes
+)
+
+
+def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """The sockets that systemd listens on for us, by sd_listen_fds(3); none anywhere else.
+
+    Its variables are taken out: they are not for our children. Raises ConfigurationError for what
+    is no listening stream socket.
+    """
+    count, whose = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_PID", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if whose != str(os.getpid()) or not count.isdecimal():
+        return []
+    return [_listener(number) for number in range(_FIRST_FD, _FIRST_FD + int(count))]
+
+
+def address_of(sockets: Iterable[socket.socket]) -> dict[str, str | int]:
+    """``host`` and ``port``, or ``uds``, as settings: of the socket that most others can reach."""
+    found: dict[str, str | int] = {}
+    for sock in sockets:
+        name = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            found = found or {"uds": os.fsdecode(name)}
+        elif "host" not in found or _is_local(str(found["host"])):
+            found = {"host": name[0], "port": name[1]}
+    return found
+
+
+def refuse_new(sock: socket.socket) -> None:
+    """Let nobody begin a connection with this listener of ours, while those that have begun finish.
+
+    Closing a listener resets what waits in its queue, and with SO_REUSEPORT the kernel fills that
+    queue until the last moment. A client whose first packet is dropped sends it again a second
+    later: then it finds another listener, or none.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    program = array.array("B", b"".join(struct.pack("HBBI", *line) for line in _REFUSES_SYN))
+    told = struct.pack("HP", len(_REFUSES_SYN), program.buffer_info()[0])
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
+    except OSError:
+        return
+
+
+def is_readable(number: int) -> bool:
+    """Whether something waits to be taken: bytes, an end, or in a listener's queue a connection."""
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _listener(number: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=number)
+        listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"the file descriptor {number} that systemd passed is no socket: {error.strerror}"
+        ) from None
+    if not listens:
+        raise ConfigurationError(
+            f"the file descriptor {number} that systemd passed does not listen: use ListenStream= "
+            "and Accept=no in the socket unit"
+        )
+    sock.set_inheritable(False)
+    return sock
+
+
+def _is_local(host: str) -> bool:
+    return host.startswith("127.") or host == "::1"
