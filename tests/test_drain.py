@@ -7,12 +7,15 @@ import http.client
 import json
 import signal
 import socket
+import ssl
+import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -233,6 +236,147 @@ def test_who_is_connected_and_has_not_asked_yet_is_heard(
     proxy.ended()
 
 
+def ask(connection: Any, seconds: float, *, stream: bool = False) -> None:
+    body = {"model": "m", "messages": [], "user": str(seconds), "stream": stream}
+    head = {"content-type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), head)
+
+
+def test_a_head_that_is_half_read_is_read_on(process: Callable[..., Any], slow: str) -> None:
+    """The rest of a request may come after the listener has closed."""
+    proxy = process(config(slow))
+    with streams(proxy.url, 1, 5.0), socket.create_connection(("127.0.0.1", proxy.port)) as sock:
+        sock.sendall(b"GET /livez HTTP/1.1\r\nhost: local")
+        proxy.signal(signal.SIGTERM)
+        time.sleep(3)
+        sock.sendall(b"host\r\n\r\n")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 OK")
+    proxy.ended()
+
+
+def test_requests_in_a_row_are_all_answered(process: Callable[..., Any], slow: str) -> None:
+    """Three that were sent ahead on one connection before the stop get their three answers."""
+    proxy = process(config(slow))
+    body = json.dumps({"model": "m", "messages": [], "user": "1"})
+    one = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+    )
+    with socket.create_connection(("127.0.0.1", proxy.port)) as sock:
+        sock.sendall(one.encode() * 3)
+        wait_until(1, lambda: in_flight(proxy.url))
+        proxy.signal(signal.SIGTERM)
+        told = b""
+        while data := sock.recv(65536):
+            told += data
+    assert told.count(b"HTTP/1.1 200 OK") == 3
+    assert told.lower().count(b"connection: close") == 1
+    proxy.ended()
+
+
+def test_a_slow_reader_gets_every_byte(process: Callable[..., Any], large: str) -> None:
+    """What waits for a client that stalls is sent, although the answer is made."""
+    proxy = process(config(large))
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=20)
+    connection.connect()
+    ask(connection, 0)
+    time.sleep(1)
+    proxy.signal(signal.SIGTERM)
+    time.sleep(4)
+    answered = connection.getresponse()
+    assert len(answered.read()) > LARGE
+    connection.close()
+    proxy.ended()
+
+
+LARGE = 12_000_000
+
+
+@pytest.fixture(scope="module")
+def large(http_upstream: Callable[..., Any]) -> str:
+    """An upstream whose answers are larger than what sockets hold."""
+
+    async def say(asked: Any, writer: asyncio.StreamWriter) -> None:
+        message = {"role": "assistant", "content": "x" * LARGE}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        base = {"id": "x", "created": 1, "model": "m", "object": "chat.completion"}
+        whole = json.dumps({**base, "choices": [choice]}).encode()
+        head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write((head % len(whole)).encode() + whole)
+
+    url: str = http_upstream(say).url
+    return url
+
+
+@pytest.fixture
+def secure(process: Callable[..., Any], slow: str, tmp_path: Path, loop_of: str) -> Any:
+    """The proxy with HTTPS."""
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost"
+    files = ["-keyout", f"{tmp_path}/key.pem", "-out", f"{tmp_path}/cert.pem"]
+    subprocess.run(["openssl", *words.split(), *files], capture_output=True, check=True)
+    text = config(slow).replace("{drain: 30s}", "{drain: 30s, tls: {cert: CERT, key: KEY}}")
+    text = text.replace("CERT", f"{tmp_path}/cert.pem").replace("KEY", f"{tmp_path}/key.pem")
+    return process(text, scheme="https")
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop_of(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which event loop the proxy runs on: without uvloop it is asyncio's own."""
+    loop: str = request.param
+    if loop == "asyncio":
+        folder = tmp_path / "without"
+        folder.mkdir()
+        (folder / "uvloop.py").write_text("raise ImportError('not here')\n")
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+    return loop
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def test_a_client_that_answers_no_farewell(secure: Any) -> None:
+    """A TLS client that stays connected after its last answer disturbs nobody else's stream."""
+    running = http.client.HTTPSConnection("127.0.0.1", secure.port, timeout=20, context=trusting())
+    ask(running, 5.0, stream=True)
+    answered = running.getresponse()
+    secure.signal(signal.SIGTERM)
+    secure.told("drain_began")
+    raw = socket.create_connection(("127.0.0.1", secure.port), 20)
+    with trusting().wrap_socket(raw) as idle:
+        idle.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert b"connection: close" in idle.recv(1000)
+        assert answered.read().endswith(b"data: [DONE]\n\n")
+        began = time.monotonic()
+        assert secure.ended() - began < 2.5
+    running.close()
+
+
+def test_a_handshake_that_is_under_way_is_finished(secure: Any) -> None:
+    """A client whose handshake has begun is connected, and gets its answer."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting().wrap_bio(incoming, outgoing)
+    with socket.create_connection(("127.0.0.1", secure.port), 20) as sock:
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        sock.sendall(outgoing.read())
+        incoming.write(sock.recv(65536))
+        secure.signal(signal.SIGTERM)
+        time.sleep(1)
+        tls.do_handshake()
+        tls.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        sock.sendall(outgoing.read())
+        told = b""
+        while b"200 OK" not in told:
+            incoming.write(sock.recv(65536))
+            with suppress(ssl.SSLWantReadError):
+                told += tls.read(65536)
+    secure.ended()
+
+
 def test_who_stays_connected_or_takes_nothing_holds_nobody_up(
     process: Callable[..., Any], slow: str
 ) -> None:
@@ -271,7 +415,7 @@ def test_a_stop_while_requests_pour_in(process: Callable[..., Any], slow: str) -
     answered: list[float] = []
     over = threading.Event()
 
-    def ask() -> None:
+    def keep_asking() -> None:
         while not over.is_set():
             connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
             try:
@@ -289,7 +433,7 @@ def test_a_stop_while_requests_pour_in(process: Callable[..., Any], slow: str) -
             finally:
                 connection.close()
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=keep_asking) for _ in range(8)]
     for thread in threads:
         thread.start()
     time.sleep(1)

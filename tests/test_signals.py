@@ -87,7 +87,7 @@ def test_a_secret_in_a_file_is_read_again(process: Callable[..., Any], tmp_path:
     assert models(proxy.url, "sk-the-first-one") == ["m"]
     secret.write_text("sk-the-second-one\n")
     proxy.signal(signal.SIGHUP)
-    assert reloads(proxy, 1)[0]["changes"] == ["keys.ci.key: changed"]
+    assert reloads(proxy, 1)[0]["changes"] == ["keys.ci.key changed"]
     assert models(proxy.url, "sk-the-second-one") == ["m"]
     with pytest.raises(urllib.error.HTTPError) as refused:
         models(proxy.url, "sk-the-first-one")

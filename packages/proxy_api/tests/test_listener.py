@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from proxy_api._listener import listen
-from proxy_api._settings_models import ServerSettings
+from proxy_api._listener import check_tls, listen
+from proxy_api._settings_models import ServerSettings, TlsSettings
 from proxy_core.errors import ConfigurationError
 
 
@@ -78,7 +78,9 @@ def test_a_path_that_can_not_be_a_socket_is_told(tmp_path: Path) -> None:
 def test_unusable_certificates_are_told(tmp_path: Path) -> None:
     """A file that isn't there is named, and so is one that is no certificate."""
     missing = str(tmp_path / "none.pem")
-    assert missing in refusal(port=0, tls={"cert": missing, "key": missing})
+    with pytest.raises(ConfigurationError, match=missing):
+        check_tls(TlsSettings(cert=missing, key=missing))
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no certificate")
-    assert str(wrong) in refusal(port=0, tls={"cert": str(wrong), "key": str(wrong)})
+    with pytest.raises(ConfigurationError, match=str(wrong)):
+        check_tls(TlsSettings(cert=str(wrong), key=str(wrong)))

@@ -496,7 +496,7 @@ async def test_a_secret_in_a_file_is_read_again(tmp_path: Path) -> None:
     ask(house, "one-secret")
     secret.write_text("two-secret\n")
     outcome = await reloader(house, load).reload()
-    assert outcome.changes == ("keys.ci.key: changed",)
+    assert outcome.changes == ("keys.ci.key changed",)
     ask(house, "two-secret")
     with pytest.raises(AuthenticationFailed):
         ask(house, "one-secret")

@@ -107,11 +107,11 @@ def provider(**fields: Any) -> Settings:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ({"api_key": "old-secret"}, {"api_key": "new-secret"}, "api_key: changed"),
-        ({"api_key": "old-secret"}, {}, "api_key: removed"),
-        ({}, {"api_keys": ["new-secret", "more"]}, "api_keys: added"),
-        ({"api_keys": ["old-secret"]}, {"api_keys": ["new-secret"]}, "api_keys: changed"),
-        ({"headers": {"x": "old-secret"}}, {"headers": {"x": "new-secret"}}, "headers.x: changed"),
+        ({"api_key": "old-secret"}, {"api_key": "new-secret"}, "api_key changed"),
+        ({"api_key": "old-secret"}, {}, "api_key removed"),
+        ({}, {"api_keys": ["new-secret", "more"]}, "api_keys added"),
+        ({"api_keys": ["old-secret"]}, {"api_keys": ["new-secret"]}, "api_keys changed"),
+        ({"headers": {"x": "old-secret"}}, {"headers": {"x": "new-secret"}}, "headers.x changed"),
         ({}, {"headers": {"x": "new-secret"}}, "headers: + x"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -62,7 +61,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
     return {
         "version": __version__,
         "pid": os.getpid(),
-        "uptime": max(0, int(time.time()) - gateway.started_at),
+        "uptime": int(gateway.uptime),
         "ready": gateway.ready,
         "draining": gateway.draining,
         "in_flight": gateway.in_flight,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from proxy_api._cli_admin import (
 from proxy_api._cli_client import Client, ClientFailure
 from proxy_api._version import __version__
 from proxy_core.errors import ConfigurationError
+from proxy_logging import stderr_is_journal
 
 __all__ = ["app", "main"]
 
@@ -74,8 +76,9 @@ def serve(
     config: Annotated[
         Path | None,
         typer.Option(
+            readable=False,  # said better by who reads it
             help="YAML or TOML. Default: $LLM_PROXY_CONFIG, "
-            "then /etc/proxy/config.yaml if it is there."
+            "then /etc/proxy/config.yaml if it is there.",
         ),
     ] = None,
     discover: Annotated[
@@ -115,30 +118,37 @@ def serve(
     configuration that can't be used, 1 for an address that can't be listened on.
     """
     from proxy_api._cli_greeting import greet, tell_found
+    from proxy_api._listener import CannotListen
     from proxy_api._prepare import Choices, prepare
     from proxy_api._serve import run_server
 
+    # Until the server obeys signals: a hang-up is nothing yet, and a stop is a clean end.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         prepared = prepare(
             Choices(config, host, port, uds, workers, reuse_port, discover, local_model)
         )
         if discover:
             tell_found(prepared)
+        run_server(prepared, on_ready=lambda: greet(prepared))
+    except CannotListen as error:
+        _fail(error.message)
     except ConfigurationError as error:
         _fail(error.message, _EX_CONFIG)
-    try:
-        run_server(prepared, on_ready=lambda: greet(prepared))
-    except ConfigurationError as error:
-        _fail(error.message)
 
 
 @app.command()
-def check(config: Annotated[Path, typer.Argument(help="The YAML or TOML file to check.")]) -> None:
+def check(
+    config: Annotated[Path, typer.Argument(readable=False, help="The YAML or TOML file to check.")],
+) -> None:
     """Check a configuration: every problem at once; the exit status is 1 when there is one."""
+    from proxy_api._compose import try_out
     from proxy_api._settings import load_settings
 
     try:
         settings = load_settings(config)
+        try_out(settings)
     except ConfigurationError as error:
         _fail(error.message)
     for sentence in settings.not_in_force():
@@ -237,5 +247,9 @@ def _readers_may_leave() -> Iterator[None]:
 
 
 def _fail(message: str, status: int = 1) -> NoReturn:
-    typer.echo(f"llm-proxy: {message}", err=True)
+    told = f"llm-proxy: {message}"
+    if stderr_is_journal():
+        # sd-daemon(3): the priority of an error.
+        told = "\n".join(f"<3>{line}" for line in told.splitlines())
+    typer.echo(told, err=True)
     raise typer.Exit(status)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from proxy_api._keys import Key, KeyRing, Keys, LocalOnly
+from proxy_api._listener import check_tls
 from proxy_api._plan import Breaker, Deployment, Fallback, Route
 from proxy_api._recorder import Recorder
 from proxy_api._settings import Settings
@@ -32,9 +33,10 @@ from proxy_core import (
     Timeouts,
     create_provider,
 )
-from proxy_logging import Observer, Tracer
+from proxy_core.errors import ConfigurationError
+from proxy_logging import NoTracer, Observer, Tracer
 
-__all__ = ["Parts", "allowed_models", "breaker_rules", "compose"]
+__all__ = ["Parts", "allowed_models", "breaker_rules", "compose", "try_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,13 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
         fallbacks=_fallbacks(settings),
         deployments=tuple(chain.from_iterable(pools.values())),
     )
+
+
+def try_out(settings: Settings) -> None:
+    """Compile a configuration for nothing but its errors. Raises ConfigurationError."""
+    if settings.server.tls is not None:
+        check_tls(settings.server.tls)
+    compose(settings, Runtime(), Parts(lambda _: None, NoTracer()))
 
 
 def _limiter(runtime: Runtime) -> RateLimiter:
@@ -176,18 +185,22 @@ def _provider(name: str, row: ProviderSettings, identity: str, runtime: Runtime)
             api_key=_secret(row.secrets[0]) if row.secrets else None,
             headers={header: value.get_secret_value() for header, value in row.headers.items()},
             dialects=row.dialects,
-            http=_http(row, runtime),
+            http=_http(name, row, runtime),
         )
         runtime.providers[identity] = found
     return found
 
 
-def _http(row: ProviderSettings, runtime: Runtime) -> HttpClient:
+def _http(name: str, row: ProviderSettings, runtime: Runtime) -> HttpClient:
     if row.ca is None and row.client_cert is None:
         runtime.tls = runtime.tls or ssl.create_default_context()
         return HttpClient(tls=runtime.tls)
     cert = row.client_cert
-    return HttpClient(ca=row.ca, cert=None if cert is None else (cert.cert, cert.key or cert.cert))
+    pair = None if cert is None else (cert.cert, cert.key or cert.cert)
+    try:
+        return HttpClient(ca=row.ca, cert=pair)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"providers.{name}: {error.message}") from None
 
 
 def _identity(name: str, row: ProviderSettings) -> str:

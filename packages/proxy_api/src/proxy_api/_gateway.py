@@ -37,6 +37,8 @@ class Gateway:
         self.observer = parts.observer
         self.runtime = Runtime()
         self.started_at = int(time.time())
+        """Unix time."""
+        self._began = time.monotonic()
         self.draining = False
         """Whether it is about to end: then it isn't ready, and serves what still comes."""
         self.reloader: Reloader | None = None
@@ -58,6 +60,11 @@ class Gateway:
     def in_flight(self) -> int:
         """Requests on hot surfaces at this moment."""
         return self._inside + sum(self._former.values())
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
 
     def not_ready_while(self, stands: Callable[[], bool]) -> None:
         """Add a condition under which ``/readyz`` says no: a local model that loads, a drain."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from proxy_api._settings_models import ServerSettings, TlsSettings
 from proxy_core.errors import ConfigurationError
 
-__all__ = ["check_tls", "listen", "unix_socket"]
+__all__ = ["CannotListen", "check_tls", "listen", "unix_socket"]
 
 _BACKLOG = 4096
 _LONGEST_PATH = 107
@@ -21,10 +21,12 @@ _SOCKET_MODE = 0o660
 _MISSING_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+class CannotListen(ConfigurationError):
+    """The address can't be listened on: now, or ever."""
+
+
 def listen(server: ServerSettings) -> list[socket.socket]:
-    """Listening sockets, one for each address of the host. Raises ConfigurationError."""
-    if server.tls is not None:
-        check_tls(server.tls)
+    """Listening sockets, one for each address of the host. Raises CannotListen."""
     if server.uds is not None:
         return [unix_socket(server.uds)]
     return _port_sockets(server.host, server.port, shared=server.reuse_port)
@@ -34,7 +36,7 @@ def _port_sockets(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"the host {host!r} can't be looked up: {error}") from None
+        raise CannotListen(f"the host {host!r} can't be looked up: {error}") from None
     bound: list[socket.socket] = []
     missing: OSError | None = None
     for family, address in dict.fromkeys((row[0], row[4]) for row in found):
@@ -47,7 +49,7 @@ def _port_sockets(host: str, port: int, *, shared: bool) -> list[socket.socket]:
                 bound = _closed(bound)
                 break
     if missing is not None and not bound:
-        raise ConfigurationError(_told(missing, host, port))
+        raise CannotListen(_told(missing, host, port))
     return bound
 
 
@@ -85,15 +87,15 @@ def _told(error: OSError, host: str, port: int) -> str:
 
 
 def unix_socket(path: str) -> socket.socket:
-    """One at ``path``, for its owner and group alone. Raises ConfigurationError."""
+    """One at ``path``, for its owner and group alone. Raises CannotListen."""
     length = len(os.fsencode(path))
     if length > _LONGEST_PATH:
-        raise ConfigurationError(
+        raise CannotListen(
             f"the path of the socket has {length} bytes, {_LONGEST_PATH} are possible: "
             "use --uds with a shorter one"
         )
     if not Path(path).parent.is_dir():
-        raise ConfigurationError(f"there is no folder {Path(path).parent} for the socket: make it")
+        raise CannotListen(f"there is no folder {Path(path).parent} for the socket: make it")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _make_room(Path(path))
@@ -103,8 +105,8 @@ def unix_socket(path: str) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        raise ConfigurationError(f"{path} can't be listened on: {error.strerror}") from None
-    except ConfigurationError:
+        raise CannotListen(f"{path} can't be listened on: {error.strerror}") from None
+    except CannotListen:
         sock.close()
         raise
     return sock
@@ -115,9 +117,9 @@ def _make_room(path: Path) -> None:
     if not os.path.lexists(path):
         return
     if not path.is_socket():
-        raise ConfigurationError(f"{path} is there and is no socket: remove it, or use --uds")
+        raise CannotListen(f"{path} is there and is no socket: remove it, or use --uds")
     if _answers(path):
-        raise ConfigurationError(f"another process answers at {path}: stop it, or use --uds")
+        raise CannotListen(f"another process answers at {path}: stop it, or use --uds")
     with suppress(FileNotFoundError):
         path.unlink()
 

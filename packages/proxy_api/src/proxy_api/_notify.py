@@ -6,11 +6,13 @@ import os
 import socket
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 
 __all__ = ["Notifier"]
 
 _PATIENCE = 0.5
-"""Seconds that a full socket of the manager may hold us up."""
+"""Seconds that a full socket of the manager may hold us up, for what is said only once."""
+_RETRY = 0.02
 _LONGEST_STATUS = 500
 
 
@@ -28,7 +30,7 @@ class Notifier:
         if address:
             self._address = "\0" + address[1:] if address.startswith("@") else address
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.settimeout(_PATIENCE)
+            self._socket.setblocking(False)
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Notifier:
@@ -49,14 +51,14 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """It serves: after the start, and after a reload."""
-        self._tell("READY=1", self._said(status))
+        self._tell("READY=1", self._said(status), patience=_PATIENCE)
 
     def reloading(self) -> None:
         micros = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={micros}")
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={micros}", patience=_PATIENCE)
 
     def stopping(self, status: str) -> None:
-        self._tell("STOPPING=1", self._said(status))
+        self._tell("STOPPING=1", self._said(status), patience=_PATIENCE)
 
     def status(self, text: str) -> None:
         """The line of ``systemctl status``; told when it is another one."""
@@ -81,10 +83,20 @@ class Notifier:
         self._status = status
         return f"STATUS={' '.join(status.split())[:_LONGEST_STATUS]}"
 
-    def _tell(self, *assignments: str) -> None:
+    def _tell(self, *assignments: str, patience: float = 0.0) -> None:
         if self._socket is None:
             return
+        told = "\n".join(assignments).encode()
+        last = time.monotonic() + patience
+        with suppress(OSError):
+            while not self._sent(told) and time.monotonic() < last:
+                time.sleep(_RETRY)
+
+    def _sent(self, told: bytes) -> bool:
+        """False when the manager's queue is full. What is said again anyway may be lost then."""
         try:
-            self._socket.sendto("\n".join(assignments).encode(), self._address)
-        except OSError:
-            return
+            if self._socket is not None:
+                self._socket.sendto(told, self._address)
+        except BlockingIOError:
+            return False
+        return True

@@ -13,6 +13,7 @@ from typing import Any
 from proxy_api._discover import Discovery, discover
 from proxy_api._inherited import address_of, inherited
 from proxy_api._keys import is_loopback_host
+from proxy_api._listener import check_tls
 from proxy_api._local_model import LocalModel
 from proxy_api._rows import Rows
 from proxy_api._settings import Settings, load_settings
@@ -85,6 +86,11 @@ def prepare(choices: Choices, environ: MutableMapping[str, str] = os.environ) ->
         found = asyncio.run(discover(environ, own_ports={local.port} if local else ()))
         rows.append(found.rows())
     settings = _load(choices, rows, sockets, environ)
+    if settings.server.workers > 1 and "NOTIFY_SOCKET" in environ:
+        raise ConfigurationError(
+            f"server.workers is {settings.server.workers}, but systemd waits for one process: set "
+            "it to 1. For several, start instances: systemctl start llm-proxy@a llm-proxy@b"
+        )
     if local and settings.server.workers > 1:
         raise ConfigurationError(
             "The local model is a child of one process: use --workers 1 with --local-model."
@@ -110,6 +116,8 @@ def _load(
     if not settings.models:
         raise ConfigurationError(_NOTHING_TO_SERVE)
     _check_listener(settings)
+    if settings.server.tls is not None:
+        check_tls(settings.server.tls)
     return settings
 
 

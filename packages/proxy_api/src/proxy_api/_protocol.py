@@ -13,17 +13,27 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar, Final
+from weakref import WeakSet
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from proxy_api._arrival import ADMIN_SOCKET, CLIENT_GONE
 from proxy_api._inherited import is_readable
 
-__all__ = ["GatewayProtocol"]
+__all__ = ["GatewayProtocol", "State"]
 
 _MOST_QUEUED: Final = 16
 _MOST_AHEAD: Final = 1024 * 1024
 """Bytes of bodies that one connection may send ahead. No client of ours sends any."""
+
+
+class State(ServerState):
+    """uvicorn's, and the connections that are not made yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arriving: WeakSet[GatewayProtocol] = WeakSet()
 
 
 class _Signal:
@@ -49,11 +59,42 @@ class GatewayProtocol(HttpToolsProtocol):
     write_stall: ClassVar[float] = 30.0
     """Seconds that a client may take nothing of what waits for it; then it counts as gone."""
 
+    reads_head: bool = False
+    """Whether a part of a request's head has come."""
+
+    def __init__(self, config: Any, server_state: Any, *rest: Any, **named: Any) -> None:
+        super().__init__(config, server_state, *rest, **named)
+        # Behind TLS a connection is made, and counted, only after its handshake.
+        if isinstance(server_state, State):
+            server_state.arriving.add(self)
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if isinstance(self.server_state, State):
+            self.server_state.arriving.discard(self)
+
+    def on_message_begin(self) -> None:
+        self.reads_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.reads_head = False
+        super().on_headers_complete()
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether this connection has ever had a request."""
+        return self.cycle is not None
+
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being read or answered."""
+        """Whether nothing is being read or answered, and all that was answered has been taken."""
         cycle: RequestResponseCycle | None = self.cycle
-        return not self.pipeline and (cycle is None or cycle.response_complete)
+        return (
+            not self.pipeline
+            and (cycle is None or cycle.response_complete)
+            and not self.transport.get_write_buffer_size()
+        )
 
     def end_after_this(self) -> None:
         """Close after the last answer that is owed, if its head can still say so."""
@@ -67,11 +108,16 @@ class GatewayProtocol(HttpToolsProtocol):
         The end is sent at once. The loop closes in its next round, and until then a client that
         looks before it asks would find the connection open.
         """
+        if self.transport.is_closing():
+            # TLS says farewell, and waits for an answer. Asked twice, asyncio's forgets itself.
+            self.transport.abort()
+            return
         number = self.transport.get_extra_info("socket").fileno()
         if number < 0 or is_readable(number):
             return
-        with suppress(OSError), socket.socket(fileno=os.dup(number)) as same:
-            same.shutdown(socket.SHUT_WR)
+        if self.transport.get_extra_info("ssl_object") is None:
+            with suppress(OSError), socket.socket(fileno=os.dup(number)) as same:
+                same.shutdown(socket.SHUT_WR)
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:

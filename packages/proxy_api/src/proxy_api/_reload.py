@@ -16,6 +16,8 @@ from proxy_logging import ConfigReloaded
 
 __all__ = ["Outcome", "Past", "Reloader"]
 
+_LONGEST_READ = 30.0
+"""Seconds for a file on a disk that hangs: later reloads wait behind this one."""
 _NO_MODELS = (
     "models: the list is empty, so there would be nothing to serve. "
     "Stop the service if that is what is meant"
@@ -88,7 +90,12 @@ class Reloader:
 
     async def _attempt(self) -> Outcome:
         try:
-            return self._apply(await asyncio.to_thread(self._load))
+            async with asyncio.timeout(_LONGEST_READ):
+                settings = await asyncio.to_thread(self._load)
+            return self._apply(settings)
+        except TimeoutError:
+            told = f"a file of the configuration can't be read: no answer in {_LONGEST_READ:.0f} s"
+            return Outcome(applied=False, problem=told)
         except ConfigurationError as error:
             return Outcome(applied=False, problem=error.message)
         except Exception as error:  # noqa: BLE001 - whatever it is, what runs must go on

@@ -17,7 +17,7 @@ import uvicorn
 
 from proxy_api._app import create_app
 from proxy_api._gateway import Gateway
-from proxy_api._listener import check_tls, listen, unix_socket
+from proxy_api._listener import listen, unix_socket
 from proxy_api._notify import Notifier
 from proxy_api._prepare import Prepared
 from proxy_api._reload import Reloader
@@ -39,25 +39,28 @@ _LONGER = 15.0
 def run_server(prepared: Prepared, *, on_ready: Callable[[], None] = lambda: None) -> None:
     """Serve until told to stop; ``on_ready`` is called once, when requests are answered.
 
-    Under systemd, ``READY=1`` takes its place. Raises ConfigurationError when the address can't be
-    listened on; nothing runs then.
+    Under systemd, ``READY=1`` takes its place. Raises CannotListen, and ConfigurationError for what
+    else is wrong; nothing runs then.
     """
     settings = prepared.settings
     notifier = Notifier.from_environment(os.environ)
-    listeners = _listeners(prepared, os.environ)
     configure_logging(settings.observability.logs, service=SERVICE)
     if settings.server.workers > 1:
-        run_workers(prepared, listeners.sockets)
+        run_workers(prepared, _listeners(prepared, os.environ).sockets)
         return
+    # Before anybody can connect: what is wrong with it must not be met by a request.
     app = create_app(settings=settings)
+    listeners = _listeners(prepared, os.environ)
     config = uvicorn.Config(app, **uvicorn_options(settings))
-    server = Server(config, app.gateway, listeners, notifier)
-    service = _Service(prepared, server, app.gateway, notifier)
+    service = _Service(
+        prepared, Server(config, app.gateway, listeners, notifier), app.gateway, notifier
+    )
     try:
-        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(service.run(listeners.sockets, on_ready))
     finally:
-        server.stopped()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
 
 class _Service:
@@ -77,6 +80,7 @@ class _Service:
             source=prepared.source,
         )
         self._reloads: set[asyncio.Task[None]] = set()
+        self._begun = False
         self._terminals = [stream for stream in (sys.stdin, sys.stderr) if _is_terminal(stream)]
         gateway.reloader = self._reloader
 
@@ -118,14 +122,15 @@ class _Service:
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
-        self._notifier.reloading()
+        if self._begun:
+            self._notifier.reloading()
         await self._reloader.reload()
-        self._notifier.ready(self._status())
+        if self._begun and not self._gateway.draining:
+            self._notifier.ready(self._status())
 
     def _renew_certificate(self, settings: Settings) -> None:
         tls, context = settings.server.tls, self._server.config.ssl
         if tls is not None and context is not None:
-            check_tls(tls)
             context.load_cert_chain(tls.cert, tls.key)
 
     async def _begin(self, on_ready: Callable[[], None]) -> None:
@@ -134,10 +139,15 @@ class _Service:
             with suppress(TimeoutError):
                 await self._local.wait_ready(_LOADING)
         self._gateway.logger.info("serving", at=self._server.listeners.names)
+        if self._gateway.draining:
+            return
+        self._begun = True
         if self._notifier.is_heard:
             self._notifier.ready(self._status())
         else:
-            on_ready()
+            # Nobody may read standard output, and rich ends the program for it.
+            with suppress(SystemExit, OSError):
+                on_ready()
 
     async def _report(self) -> None:
         """Tell the manager how it goes, from the loop: what blocks this blocks the requests."""
@@ -176,8 +186,6 @@ def _is_alive(terminal: TextIO) -> bool:
 
 def _listeners(prepared: Prepared, environ: Mapping[str, str]) -> Listeners:
     server = prepared.settings.server
-    if prepared.sockets and server.tls is not None:
-        check_tls(server.tls)
     folder = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     admin = None
     if folder and server.workers == 1:

@@ -8,6 +8,7 @@ itself would close idle connections at once, cancel in silence and exit with 143
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import threading
@@ -21,16 +22,22 @@ from uvicorn.server import ServerState
 from proxy_api._gateway import Gateway
 from proxy_api._inherited import is_readable, refuse_new
 from proxy_api._notify import Notifier
-from proxy_api._protocol import GatewayProtocol
+from proxy_api._protocol import GatewayProtocol, State
 
 __all__ = ["Listeners", "Server"]
 
 _PAUSE = 2.0
 """Seconds for load balancers to see that we are not ready; none when nobody is connected."""
-_HANDSHAKES = 0.1
-"""Seconds for connections that have begun when the listener closes to arrive."""
+_HANDSHAKES = 1.0
+"""Seconds for connections that have begun when the listener closes to arrive, from far away too."""
+_HANDSHAKES_OF_NOBODY = 0.3
+"""The same, when nothing is open: those would be the first for a while."""
 _LINGER = 0.5
 """Seconds for a request on a connection that was not told that it is its last."""
+_LINGER_FIRST = 1.5
+"""The same for its first one: a packet that is lost comes again after a second."""
+_ARRIVAL = 5.0
+"""Seconds for a TLS handshake or the head of a request that is under way."""
 _FLUSH = 2.0
 _FLUSH_AT_ONCE = 0.3
 _AFTERWARDS = 5.0
@@ -109,6 +116,7 @@ class Server(uvicorn.Server):
         pause: float = _PAUSE,
     ) -> None:
         super().__init__(config)
+        self.server_state = self._state = State()
         self._notifier = notifier
         self.serves = asyncio.Event()
         self._gateway = gateway
@@ -117,6 +125,7 @@ class Server(uvicorn.Server):
         self._quiet_since: dict[GatewayProtocol, float] = {}
         self._admin_state = ServerState()
         self._admin_server: asyncio.Server | None = None
+        self._closed_at = math.inf
         self._last_resort: threading.Timer | None = None
 
     def stop(self) -> None:
@@ -125,11 +134,6 @@ class Server(uvicorn.Server):
             self.force_exit = True
             self._exit_within(_FLUSH_AT_ONCE + _AFTERWARDS)
         self.should_exit = True
-
-    def stopped(self) -> None:
-        """The process ends by itself now, and needs no help with it."""
-        if self._last_resort is not None:
-            self._last_resort.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -158,11 +162,14 @@ class Server(uvicorn.Server):
             at_most_s=drain,
         )
         self._announce()
-        if self.server_state.connections:
+        if self.server_state.connections or self._state.arriving:
             await self._until(began + min(self._pause, drain), lambda: False)
-        await self._close_listeners()
-        await self._until(began + drain, self._is_empty, closing=True)
+        self._closed_at = loop.time()
+        closing = asyncio.create_task(self._close_listeners(began + drain))
+        await self._until(began + drain, lambda: closing.done() and self._is_empty(), closing=True)
+        await closing
         await self._cut()
+        self._exit_within(2 * _AFTERWARDS)
         if self._admin_server is not None:
             self.listeners.remove_admin()
             self._admin_server.close()
@@ -178,16 +185,20 @@ class Server(uvicorn.Server):
 
     def _announce(self) -> None:
         """Every answer from now on says that its connection ends with it."""
-        self.server_state.default_headers.append((b"connection", b"close"))
+        # Another list: those of the requests that run are told one by one.
+        headers = self.server_state.default_headers
+        self.server_state.default_headers = [*headers, (b"connection", b"close")]
         for connection in self._connections():
             connection.end_after_this()
 
-    async def _close_listeners(self) -> None:
-        if self.listeners.refuse_new() and not self.force_exit:
-            await asyncio.sleep(_HANDSHAKES)
-            arrived = asyncio.get_running_loop().time() + _AFTERWARDS
-            await self._until(arrived, lambda: not self.listeners.has_waiting)
+    async def _close_listeners(self, deadline: float) -> None:
+        """Take what has begun to connect, then listen no more; meanwhile the drain goes on."""
         loop = asyncio.get_running_loop()
+        if self.listeners.refuse_new():
+            arrived = loop.time() + (_HANDSHAKES_OF_NOBODY if self._is_empty() else _HANDSHAKES)
+            # Nobody is added to the queue any more, so however slow we are, it ends.
+            await self._until(arrived, lambda: False)
+            await self._until(deadline, lambda: not self.listeners.has_waiting)
         for sock in self.listeners.sockets:
             # asyncio takes a connection in one round and makes its transport in the next, which
             # fails once the server is closed. (Under uvloop there is no such reader.)
@@ -224,13 +235,18 @@ class Server(uvicorn.Server):
         for connection in self._connections():
             if not connection.is_idle:
                 self._quiet_since.pop(connection, None)
-            elif closing and now - self._quiet_since.setdefault(connection, now) >= _LINGER:
+                continue
+            since = self._quiet_since.setdefault(connection, now)
+            linger = _LINGER if connection.has_asked else _LINGER_FIRST
+            if connection.reads_head and now < self._closed_at + _ARRIVAL:
+                continue
+            if closing and now - since >= linger:
                 connection.close_unless_asked()
-            else:
-                self._quiet_since.setdefault(connection, now)
 
     def _is_empty(self) -> bool:
-        return not self.server_state.connections and not self.server_state.tasks
+        state, now = self._state, asyncio.get_running_loop().time()
+        arriving = state.arriving and now < self._closed_at + _ARRIVAL
+        return not (state.connections or state.tasks or arriving)
 
     def _connections(self) -> list[GatewayProtocol]:
         open_now = self.server_state.connections
@@ -238,7 +254,8 @@ class Server(uvicorn.Server):
 
     def _exit_within(self, seconds: float) -> None:
         """Whatever hangs by then (a thread, a collector that is away) must not hold up the end."""
-        self.stopped()
+        if self._last_resort is not None:
+            self._last_resort.cancel()
         self._last_resort = threading.Timer(seconds, os._exit, (0,))
         self._last_resort.daemon = True
         self._last_resort.start()

@@ -83,7 +83,7 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[_Change]:
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         yield from _rows(path, old, new, f"{path}.{{}}")
     elif old != new:
-        yield _Change(path, f"{path}: {_step(old, new)}")
+        yield _Change(path, f"{path}{_step(old, new)}")
 
 
 def _rows(
@@ -110,8 +110,9 @@ def _fields(section: BaseModel | None) -> dict[str, Any]:
 
 def _step(old: Any, new: Any) -> str:
     if _is_secret(old) or _is_secret(new):
-        return "changed" if old and new else "added" if new else "removed"
-    return f"{_shown(old)} → {_shown(new)}"
+        # No colon: in a log, what follows `api_key:` is taken for a secret and hidden.
+        return " changed" if old and new else " added" if new else " removed"
+    return f": {_shown(old)} → {_shown(new)}"
 
 
 def _is_secret(value: Any) -> bool:

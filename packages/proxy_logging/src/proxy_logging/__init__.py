@@ -23,6 +23,7 @@ from proxy_logging._events import (
     RequestFinished,
     RequestStarted,
 )
+from proxy_logging._journal import stderr_is_journal
 from proxy_logging._logger import StructuredLogger
 from proxy_logging._metrics import Metrics, NoMetrics
 from proxy_logging._observers import LogObserver, fan_out
@@ -52,4 +53,5 @@ __all__ = [
     "configure_logging",
     "create_tracer",
     "fan_out",
+    "stderr_is_journal",
 ]

@@ -118,14 +118,14 @@ def fields(line: str) -> bytes:
     for name, value in itertools.islice(_decode(line).items(), _MAX_FIELDS):
         kind = type(value)
         if kind is str and "\n" in value:
-            framed += _framed(field_name(name), value.encode())
+            framed += _framed(field_name(name), value.encode(errors="replace"))
         elif kind in (str, int, float):
             plain[name] = value
         elif kind is bool:
             plain[name] = "true" if value else "false"
     text = _template(tuple(plain)) % tuple(plain.values())
     speaker = f"SYSLOG_IDENTIFIER={who}\n" if (who := plain.get("service")) else ""
-    return (speaker + text).encode() + framed
+    return (speaker + text).encode(errors="replace") + framed
 
 
 def _framed(name: str, data: bytes) -> bytes:
