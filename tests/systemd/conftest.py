@@ -23,7 +23,7 @@ CERTIFICATES = "/srv/certificates"
 """This machine's, also in a box of another system: an index may be behind a proxy of its own."""
 INSTALLED = (
     *("opt/llm-proxy", "etc/proxy", "usr/local/bin/llm-proxy"),
-    *(f"usr/local/lib/{folder}" for folder in ("systemd", "sysusers.d", "tmpfiles.d")),
+    *(f"usr/local/lib/{folder}" for folder in ("systemd", "sysusers.d", "tmpfiles.d", "sysctl.d")),
     *(f"etc/{file}" for file in ("passwd", "group", "shadow", "gshadow")),
 )
 REQUIRED = "LLM_PROXY_REQUIRE_SYSTEMD"
@@ -215,5 +215,6 @@ def other_box(box: Box, boxes: Callable[..., Box]) -> Box:
         made.run("tar", "-C", "/", "-xf", "-", stdin=files.stdout)
     made.systemctl("daemon-reload")
     made.run("systemd-tmpfiles", "--create", "/usr/local/lib/tmpfiles.d/llm-proxy.conf")
+    made.run("/lib/systemd/systemd-sysctl", "/usr/local/lib/sysctl.d/llm-proxy.conf")
     made.installed = box.installed
     return made

@@ -14,6 +14,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Load:
         self._port = port
         self._seconds = seconds
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._stage = ContextVar("stage", default="")
         self.figures: dict[str, Any] = {
             "requests": 0,
             "streams": 0,
@@ -46,6 +48,7 @@ class Load:
         await self._counted("streams", "cut", self._stream)
 
     async def _counted(self, done: str, failed: str, ask: Callable[[], Any]) -> None:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT):
                 await ask()
@@ -53,14 +56,18 @@ class Load:
         except (OSError, EOFError, TimeoutError, ValueError, AssertionError) as error:
             self.figures["refused" if isinstance(error, ConnectionRefusedError) else failed] += 1
             if len(self.figures["first_failures"]) < 5:
-                self.figures["first_failures"].append(f"{failed}: {error!r}")
+                took = time.monotonic() - began
+                told = f"{failed}, {self._stage.get()}, after {took:.2f} s: {error!r}"
+                self.figures["first_failures"].append(told)
 
     async def _short(self, *, kept: bool) -> None:
         # As good clients do, one that the server has closed is not used again.
         while kept and self._idle and has_ended(self._idle[-1][1]):
             self._idle.pop()[1].close()
         taken = self._idle.pop() if kept and self._idle else None
+        self._stage.set("connecting")
         reader, writer = taken or await asyncio.open_connection("127.0.0.1", self._port)
+        self._stage.set("on a kept connection" if taken else "on a new connection")
         lasts = False
         try:
             self._ask(writer, str(SHORT), stream=False, lasts=kept)
@@ -76,10 +83,13 @@ class Load:
                 writer.close()
 
     async def _stream(self) -> None:
+        self._stage.set("connecting")
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._stage.set("before the head")
         try:
             self._ask(writer, str(self._seconds), stream=True, lasts=False)
             await self._head(reader)
+            self._stage.set("in the stream")
             told = await reader.read(-1)
             assert told.count(b'"content"') == 10, told[-300:]
             assert b"data: [DONE]\n\n" in told, told[-300:]

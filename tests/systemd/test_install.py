@@ -79,6 +79,11 @@ def test_from_nothing_to_an_answer(box: Any) -> None:
     assert sum(box.seconds.values()) < 180
 
 
+def test_connections_move_to_another_listener(box: Any) -> None:
+    """The kernel is told to hand over what an instance that ends has not taken yet."""
+    assert box.run("cat", "/proc/sys/net/ipv4/tcp_migrate_req").stdout == "1\n"
+
+
 def test_a_first_request_starts_it(box: Any) -> None:
     """With the socket enabled nothing runs until somebody asks; that request is answered."""
     box.systemctl("enable", "--now", "llm-proxy.socket")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
-import threading
-import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-import pytest
 
-from proxy_api._inherited import address_of, inherited, is_readable, refuse_new
+from proxy_api._inherited import address_of, inherited, is_readable, taken_from
 
 _TELL = """
 import json, os
@@ -95,87 +93,21 @@ def test_what_is_no_listener_is_told() -> None:
     assert "is no socket" in str(told_to(count=1))
 
 
-def _answers(sock: socket.socket, closing: threading.Event) -> None:
-    """Serve until told, then whatever is still in the queue, then close."""
-    sock.setblocking(False)
-    with sock:
-        while True:
-            try:
-                taken, _ = sock.accept()
-            except BlockingIOError:
-                if closing.is_set():
-                    return
-                select.select([sock], [], [], 0.005)
-                continue
-            with taken:
-                taken.setblocking(True)
-                taken.recv(1)
-                taken.sendall(b"y")
-
-
-def _asks(port: int, over: threading.Event, failures: list[str]) -> None:
-    while not over.is_set():
-        try:
-            with socket.create_connection(("127.0.0.1", port), 5) as client:
+def test_what_waits_is_taken(tmp_path: Path) -> None:
+    """Connections that nobody has taken survive the end of their listener, with their bytes."""
+    unix = listener(socket.AF_UNIX, str(tmp_path / "socket"))
+    for sock in (listener(), unix):
+        with sock, ExitStack() as stack:
+            clients = [stack.enter_context(socket.socket(sock.family)) for _ in range(20)]
+            for client in clients:
+                client.connect(sock.getsockname())
                 client.sendall(b"x")
-                assert client.recv(1) == b"y"
-        except (OSError, AssertionError) as error:
-            failures.append(repr(error))
-
-
-def test_a_listener_that_closes_resets_nobody() -> None:
-    """Of two on one port one comes and goes; who refuses newcomers first loses no connection."""
-    lasting = listener()
-    port = lasting.getsockname()[1]
-    end, over, failures = threading.Event(), threading.Event(), list[str]()
-    threads = [threading.Thread(target=_answers, args=(lasting, end))]
-    threads += [threading.Thread(target=_asks, args=(port, over, failures)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for _ in range(25):
-        closing, passing = threading.Event(), listener(address=("127.0.0.1", port))
-        server = threading.Thread(target=_answers, args=(passing, closing))
-        server.start()
-        time.sleep(0.05)
-        refuse_new(passing)
-        time.sleep(0.02)
-        closing.set()
-        server.join()
-    over.set()
-    for thread in threads[1:]:
-        thread.join()
-    end.set()
-    threads[0].join()
-    assert failures == []
-
-
-def test_a_queue_is_seen(tmp_path) -> None:
-    """``is_readable`` is whether somebody waits; newcomers are refused without being reset."""
-    with listener() as sock:
-        assert not is_readable(sock.fileno())
-        with socket.create_connection(sock.getsockname()):
             assert is_readable(sock.fileno())
-            refuse_new(sock)
-            late = socket.socket()
-            late.settimeout(0.3)
-            with late, pytest.raises(TimeoutError):
-                late.connect(sock.getsockname())
-            assert is_readable(sock.fileno())
-    with listener(socket.AF_UNIX, str(tmp_path / "socket")) as unix:
-        refuse_new(unix)  # nothing to do there: the path goes first
-        assert not is_readable(unix.fileno())
-
-
-def test_those_who_are_connected_are_not_disturbed() -> None:
-    """A connection that was accepted before or after goes on as it was."""
-    with listener() as sock, socket.create_connection(sock.getsockname()) as client:
-        refuse_new(sock)
-        taken, _ = sock.accept()
-        with taken:
-            for _ in range(3):
-                client.sendall(b"x" * 100_000)
-                left = 100_000
-                while left:
-                    left -= len(taken.recv(left))
-                taken.sendall(b"y")
-                assert client.recv(1) == b"y"
+            taken = [stack.enter_context(each) for each in taken_from(sock)]
+            assert not is_readable(sock.fileno())
+            sock.close()
+            assert [each.recv(1) for each in taken] == [b"x"] * 20
+            for each in taken:
+                each.sendall(b"y")
+            assert [client.recv(1) for client in clients] == [b"y"] * 20
+    assert taken_from(unix) == []

@@ -122,13 +122,10 @@ def serve(
     from proxy_api._prepare import Choices, prepare
     from proxy_api._serve import run_server
 
-    # Until the server obeys signals: a hang-up is nothing yet, and a stop is a clean end.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _obey_early_signals()
+    choices = Choices(config, host, port, uds, workers, reuse_port, discover, local_model)
     try:
-        prepared = prepare(
-            Choices(config, host, port, uds, workers, reuse_port, discover, local_model)
-        )
+        prepared = prepare(choices)
         if discover:
             tell_found(prepared)
         run_server(prepared, on_ready=lambda: greet(prepared))
@@ -233,6 +230,12 @@ def reload(path: SocketOption = DEFAULT_SOCKET) -> None:
 def main() -> None:
     """The entry point of the console script."""
     app()
+
+
+def _obey_early_signals() -> None:
+    """Until the server obeys them: a hang-up is nothing yet, and a stop is a clean end."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 @contextmanager

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import array
 import os
 import select
 import socket
-import struct
 from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
 
 from proxy_core.errors import ConfigurationError
 
-__all__ = ["address_of", "inherited", "is_readable", "refuse_new"]
+__all__ = ["address_of", "inherited", "is_readable", "taken_from"]
 
 _FIRST_FD = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
-_SO_ATTACH_FILTER = 26
-_REFUSES_SYN = (  # classic BPF; the packet begins with its TCP header
-    (0x30, 0, 0, 13),  # load the byte of the flags
-    (0x54, 0, 0, 0x12),  # of which SYN and ACK
-    (0x15, 0, 1, 0x02),  # SYN alone: a client that begins
-    (0x06, 0, 0, 0),  # is dropped, as if lost on the way
-    (0x06, 0, 0, 0xFFFFFFFF),  # everything else passes
-)
 
 
 def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
@@ -50,21 +41,14 @@ def address_of(sockets: Iterable[socket.socket]) -> dict[str, str | int]:
     return found
 
 
-def refuse_new(sock: socket.socket) -> None:
-    """Let nobody begin a connection with this listener of ours, while those that have begun finish.
-
-    Closing a listener resets what waits in its queue, and with SO_REUSEPORT the kernel fills that
-    queue until the last moment. A client whose first packet is dropped sends it again a second
-    later: then it finds another listener, or none.
-    """
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    program = array.array("B", b"".join(struct.pack("HBBI", *line) for line in _REFUSES_SYN))
-    told = struct.pack("HP", len(_REFUSES_SYN), program.buffer_info()[0])
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
-    except OSError:
-        return
+def taken_from(sock: socket.socket) -> list[socket.socket]:
+    """What waits in the queue of a listener. Closing the listener would reset it."""
+    taken: list[socket.socket] = []
+    with suppress(OSError):
+        sock.setblocking(False)
+        while True:
+            taken.append(sock.accept()[0])
+    return taken
 
 
 def is_readable(number: int) -> bool:

@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy_api._gateway import Gateway
-from proxy_api._inherited import is_readable, refuse_new
+from proxy_api._inherited import taken_from
 from proxy_api._notify import Notifier
 from proxy_api._protocol import GatewayProtocol, State
 
@@ -28,10 +28,6 @@ __all__ = ["Listeners", "Server"]
 
 _PAUSE = 2.0
 """Seconds for load balancers to see that we are not ready; none when nobody is connected."""
-_HANDSHAKES = 1.0
-"""Seconds for connections that have begun when the listener closes to arrive, from far away too."""
-_HANDSHAKES_OF_NOBODY = 0.3
-"""The same, when nothing is open: those would be the first for a while."""
 _LINGER = 0.5
 """Seconds for a request on a connection that was not told that it is its last."""
 _LINGER_FIRST = 1.5
@@ -67,22 +63,16 @@ class Listeners:
         """Addresses, for people."""
         return [_name(sock) for sock in self.sockets]
 
-    def refuse_new(self) -> bool:
-        """Let no connection begin. False when there is nothing to wait for."""
-        for sock in self._own:
-            refuse_new(sock)
+    def left(self) -> list[socket.socket]:
+        """What waits to be taken and nobody else will take. To be called just before the close."""
         for path in self._paths:
             path.remove()
-        return bool(self._own)
+        return [each for sock in self._own for each in taken_from(sock)]
 
     def remove_admin(self) -> None:
         """At the very end: until then one can ask how the drain goes."""
         if self._admin_path is not None:
             self._admin_path.remove()
-
-    @property
-    def has_waiting(self) -> bool:
-        return any(sock.fileno() >= 0 and is_readable(sock.fileno()) for sock in self._own)
 
 
 def _name(sock: socket.socket) -> str:
@@ -164,10 +154,8 @@ class Server(uvicorn.Server):
         self._announce()
         if self.server_state.connections or self._state.arriving:
             await self._until(began + min(self._pause, drain), lambda: False)
-        self._closed_at = loop.time()
-        closing = asyncio.create_task(self._close_listeners(began + drain))
-        await self._until(began + drain, lambda: closing.done() and self._is_empty(), closing=True)
-        await closing
+        await self._close_listeners()
+        await self._until(began + drain, self._is_empty, closing=True)
         await self._cut()
         self._exit_within(2 * _AFTERWARDS)
         if self._admin_server is not None:
@@ -191,21 +179,38 @@ class Server(uvicorn.Server):
         for connection in self._connections():
             connection.end_after_this()
 
-    async def _close_listeners(self, deadline: float) -> None:
-        """Take what has begun to connect, then listen no more; meanwhile the drain goes on."""
+    async def _close_listeners(self) -> None:
+        """Listen no more. Connections that nobody has taken yet are taken first.
+
+        What comes between the last that is taken and the close, a few microseconds later, is handed
+        to another listener of the port by the kernel where net.ipv4.tcp_migrate_req is 1; else it
+        is reset.
+        """
         loop = asyncio.get_running_loop()
-        if self.listeners.refuse_new():
-            arrived = loop.time() + (_HANDSHAKES_OF_NOBODY if self._is_empty() else _HANDSHAKES)
-            # Nobody is added to the queue any more, so however slow we are, it ends.
-            await self._until(arrived, lambda: False)
-            await self._until(deadline, lambda: not self.listeners.has_waiting)
         for sock in self.listeners.sockets:
             # asyncio takes a connection in one round and makes its transport in the next, which
             # fails once the server is closed. (Under uvloop there is no such reader.)
             loop.remove_reader(sock)
-        await asyncio.sleep(_TICK)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        left = self.listeners.left()
         for server in self.servers:
             server.close()
+        self._closed_at = loop.time()
+        for sock in left:
+            # A TLS handshake takes its time, and may fail: not here.
+            task = asyncio.create_task(self._take(sock))
+            self.server_state.tasks.add(task)
+            task.add_done_callback(self.server_state.tasks.discard)
+
+    async def _take(self, sock: socket.socket) -> None:
+        with suppress(OSError):
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._protocol, sock, ssl=self.config.ssl
+            )
+
+    def _protocol(self) -> GatewayProtocol:
+        return GatewayProtocol(self.config, self.server_state, self.lifespan.state)
 
     async def _cut(self) -> None:
         """End what is left, in its stream; then the connections of those who don't take it."""
