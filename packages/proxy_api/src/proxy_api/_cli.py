@@ -114,8 +114,8 @@ def serve(
 ) -> None:
     """Serve. Settings: defaults, then the file, then LLM_PROXY_… variables, then these options.
 
-    SIGHUP reads them again, SIGTERM drains, a second one ends at once. The exit status is 78 for a
-    configuration that can't be used, 1 for an address that can't be listened on.
+    SIGHUP reads them again, SIGTERM drains, a second one ends at once. Exit status: 78 for what
+    can't be used, 1 for an address that can't be listened on.
     """
     from proxy_api._cli_greeting import greet, tell_found
     from proxy_api._listener import CannotListen
@@ -129,10 +129,8 @@ def serve(
         if discover:
             tell_found(prepared)
         run_server(prepared, on_ready=lambda: greet(prepared))
-    except CannotListen as error:
-        _fail(error.message)
     except ConfigurationError as error:
-        _fail(error.message, _EX_CONFIG)
+        _fail(error.message, 1 if isinstance(error, CannotListen) else _EX_CONFIG)
 
 
 @app.command()
