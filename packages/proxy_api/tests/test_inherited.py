@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-
 from proxy_api._inherited import address_of, inherited, is_readable, taken_from
 
 _TELL = """
