@@ -339,7 +339,10 @@ def test_ctrl_c_ends_one_answer_then_the_conversation(echo: str) -> None:
     os.write(terminal, b"\x03")
     read_until(terminal, b"> ")
     os.write(terminal, b"again\n")
-    assert b'"again"' in read_until(terminal, b"> ")
+    # The prompt behind the answer, not the one that the line above was typed at.
+    told = read_until(terminal, b'"again"]')
+    if b"> " not in told.rpartition(b'"again"]')[2]:
+        read_until(terminal, b"> ")
     os.write(terminal, b"half a line\x03")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     os.close(terminal)

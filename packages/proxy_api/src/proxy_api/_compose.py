@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from proxy_api._keys import Key, KeyRing, Keys, LocalOnly
+from proxy_api._keys import Key, KeyRing, Keys, LocalOnly, is_loopback_host
 from proxy_api._listener import check_tls
 from proxy_api._plan import Breaker, Deployment, Fallback, Route
 from proxy_api._recorder import Recorder
@@ -36,7 +36,7 @@ from proxy_core import (
 from proxy_core.errors import ConfigurationError
 from proxy_logging import NoTracer, Observer, Tracer
 
-__all__ = ["Parts", "allowed_models", "breaker_rules", "compose", "try_out"]
+__all__ = ["Parts", "allowed_models", "breaker_rules", "check_listener", "compose", "try_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,20 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
 
 def try_out(settings: Settings) -> None:
     """Compile a configuration for nothing but its errors. Raises ConfigurationError."""
-    if settings.server.tls is not None:
-        check_tls(settings.server.tls)
+    check_listener(settings)
     compose(settings, Runtime(), Parts(lambda _: None, NoTracer()))
+
+
+def check_listener(settings: Settings) -> None:
+    """That it can be listened as ``server`` says. Raises ConfigurationError."""
+    server = settings.server
+    if not (settings.keys or server.uds is not None or is_loopback_host(server.host)):
+        raise ConfigurationError(
+            f"server.host is {server.host!r}, which others can reach, but there are no keys: "
+            "add `keys:` to the configuration, or listen on 127.0.0.1."
+        )
+    if server.tls is not None:
+        check_tls(server.tls)
 
 
 def _limiter(runtime: Runtime) -> RateLimiter:

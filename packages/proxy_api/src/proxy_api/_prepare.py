@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy_api._compose import check_listener
 from proxy_api._discover import Discovery, discover
 from proxy_api._inherited import address_of, inherited
-from proxy_api._keys import is_loopback_host
-from proxy_api._listener import check_tls
 from proxy_api._local_model import LocalModel
 from proxy_api._rows import Rows
 from proxy_api._settings import Settings, load_settings
@@ -115,17 +114,5 @@ def _load(
         )
     if not settings.models:
         raise ConfigurationError(_NOTHING_TO_SERVE)
-    _check_listener(settings)
-    if settings.server.tls is not None:
-        check_tls(settings.server.tls)
+    check_listener(settings)
     return settings
-
-
-def _check_listener(settings: Settings) -> None:
-    server = settings.server
-    if settings.keys or server.uds is not None or is_loopback_host(server.host):
-        return
-    raise ConfigurationError(
-        f"server.host is {server.host!r}, which others can reach, but there are no keys: "
-        "add `keys:` to the configuration, or listen on 127.0.0.1."
-    )

@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -54,9 +55,17 @@ def which_file(
     elif named is not None:
         path, who = FilePath(named), f" (${_CONFIG_VARIABLE} names it)"
     else:
-        return usual if usual.exists() else None
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "there is no such file"
+        path, who = usual, ""
+        with suppress(OSError):
+            if not usual.exists():
+                return None
+    try:
+        is_file, is_there = path.is_file(), path.exists()
+    except OSError as error:
+        told = f"can't be read: {error.strerror}{who}"
+        raise InvalidSettings([Problem(str(path), told)]) from None
+    if not is_file:
+        what = "is not a file" if is_there else "there is no such file"
         raise InvalidSettings([Problem(str(path), f"{what}{who}")])
     return path
 
