@@ -21,7 +21,7 @@ ELSEWHERE = re.compile(
 )
 
 MAY_SKIP = "tests/systemd/conftest.py:"
-"""Where a machine without namespaces is found out. LLM_PROXY_REQUIRE_SYSTEMD makes it a failure."""
+"""Where a machine without namespaces is found out. REQUIRE_SYSTEMD makes it a failure."""
 
 
 def _files(*patterns: str) -> list[Path]:

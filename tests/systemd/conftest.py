@@ -26,7 +26,7 @@ INSTALLED = (
     *(f"usr/local/lib/{folder}" for folder in ("systemd", "sysusers.d", "tmpfiles.d", "sysctl.d")),
     *(f"etc/{file}" for file in ("passwd", "group", "shadow", "gshadow")),
 )
-REQUIRED = "LLM_PROXY_REQUIRE_SYSTEMD"
+REQUIRED = "REQUIRE_SYSTEMD"
 PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 Done = subprocess.CompletedProcess[str]
@@ -138,7 +138,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture(scope="session")
 def needs_systemd() -> None:
-    """Skips where no box can be made; with LLM_PROXY_REQUIRE_SYSTEMD=1 that is a failure."""
+    """Skips where no box can be made; with REQUIRE_SYSTEMD=1 that is a failure."""
     done = subprocess.run([SDBOX, "can"], capture_output=True, text=True, check=False)
     why = (done.stdout + done.stderr).strip() if done.returncode else ""
     if why and os.environ.get(REQUIRED):
