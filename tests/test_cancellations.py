@@ -206,11 +206,13 @@ class House:
         self.settle(phase, len(asked))
 
     def settle(self, phase: str, asked: int) -> None:
-        """Count the cancelled; each request must have ended, and none may have failed."""
-        outcomes = Counter(event.outcome for event in self.observer.of(RequestFinished))
-        assert outcomes.keys() <= {"gone", "ok"}
+        """Count the cancelled; each request must have ended, and none may have failed by itself."""
+        ends = [(event.outcome, event.error) for event in self.observer.of(RequestFinished)]
+        outcomes = Counter(ends)
+        stopped = ("failed", "gateway_shutdown")
+        assert outcomes.keys() <= {("gone", ""), ("ok", ""), stopped}
         assert outcomes.total() == asked
-        self.cancelled[phase] += outcomes["gone"]
+        self.cancelled[phase] += outcomes["gone", ""] + outcomes[stopped]
         self.observer.events.clear()
 
     def check_empty(self) -> None:
