@@ -209,10 +209,10 @@ class House:
         """Count the cancelled; each request must have ended, and none may have failed by itself."""
         ends = [(event.outcome, event.error) for event in self.observer.of(RequestFinished)]
         outcomes = Counter(ends)
-        stopped = ("failed", "gateway_shutdown")
-        assert outcomes.keys() <= {("gone", ""), ("ok", ""), stopped}
+        whole = {("gone", ""), ("ok", ""), ("failed", "gateway_shutdown")}
+        assert outcomes.keys() <= whole
         assert outcomes.total() == asked
-        self.cancelled[phase] += outcomes["gone", ""] + outcomes[stopped]
+        self.cancelled[phase] += outcomes["gone", ""] + outcomes["failed", "gateway_shutdown"]
         self.observer.events.clear()
 
     def check_empty(self) -> None:
