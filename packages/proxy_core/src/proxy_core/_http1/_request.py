@@ -1,0 +1,150 @@
+"""The bytes of a request's head, from what the caller gave. Nothing of it is quoted in an error."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from proxy_core._http import HttpRequest
+from proxy_core._types import Headers
+from proxy_core.errors import ConnectFailed
+
+__all__ = ["Composer", "Target"]
+
+_OURS: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_END: Final = (b"", b"")
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_METHODS: Final = {
+    name: name.encode() for name in ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE")
+}
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HOSTNAME: Final = re.compile(r"[0-9A-Za-z._~!$&'()*+,;=-]+")
+_NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f]")
+_IN_PATHS: Final = "!#$%&'()*+,-./:;=?@[]_~|^`\\{}\"<>"
+_PORTS: Final = {"http": 80, "https": 443}
+_MOST_REMEMBERED: Final = 512
+_UNSENDABLE: Final = "the request can't be sent: look at the headers"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a URL says: where to connect, and how the request line ends."""
+
+    origin: str
+    """Scheme, host and port: connections are shared within one."""
+    host: str
+    """As it is resolved and as a certificate has to name it, without brackets."""
+    port: int
+    is_tls: bool
+    line: bytes
+    """`` /path HTTP/1.1``."""
+    host_line: bytes
+
+
+class Composer:
+    """Makes heads. It remembers what it has read of URLs and names, within a bound."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, Target] = {}
+        self._plain: set[bytes] = {b"accept-encoding"}
+        """Names that are tokens and say nothing of host or framing."""
+
+    def __call__(self, request: HttpRequest) -> tuple[Target, bytes]:
+        """Where a request goes, and its head. Raises ConnectFailed."""
+        target = self._targets.get(request.url) or self._remember(request.url)
+        method, headers, length = request.method, request.headers, len(request.body)
+        names = {name for name, _ in headers}
+        lines = [(_METHODS.get(method) or _method(method)) + target.line]
+        if not names <= self._plain:
+            names = self._judged(headers, length)
+        if b"host" not in names:
+            lines.append(target.host_line)
+        lines += [b": ".join(header) for header in headers]
+        if b"accept-encoding" not in names:
+            lines.append(b"accept-encoding: identity")
+        if (length or method in _WITH_BODY) and b"content-length" not in names:
+            lines.append(b"content-length: %d" % length)
+        lines += _END
+        head = b"\r\n".join(lines)
+        # Every line has one end; a value that holds another would be a header of somebody else.
+        if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * len(lines) - 2:
+            raise ConnectFailed(_UNSENDABLE) from None
+        return target, head
+
+    def _remember(self, url: str) -> Target:
+        if len(self._targets) >= _MOST_REMEMBERED:
+            self._targets.clear()
+        target = self._targets[url] = _parsed(url)
+        return target
+
+    def _judged(self, headers: Headers, length: int) -> set[bytes]:
+        """The names in lower case, if all can be sent. Raises ConnectFailed."""
+        names: set[bytes] = set()
+        for name, value in headers:
+            lower = name.lower()
+            is_ours = lower in _OURS
+            if (
+                not _TOKEN.fullmatch(name)
+                or (is_ours and lower in names)
+                or lower == b"transfer-encoding"
+                or (lower == b"content-length" and value != b"%d" % length)
+            ):
+                raise ConnectFailed(_UNSENDABLE) from None
+            names.add(lower)
+            if not is_ours and lower == name and len(self._plain) < _MOST_REMEMBERED:
+                self._plain.add(name)
+        return names
+
+
+def _method(method: str) -> bytes:
+    # The answer to CONNECT is a tunnel, which we don't speak.
+    if method == "CONNECT" or not method.isascii() or not _TOKEN.fullmatch(method.encode()):
+        raise ConnectFailed("the request can't be sent: its method is none")
+    return method.encode()
+
+
+def _parsed(url: str) -> Target:
+    try:
+        return _target(url)
+    except ValueError as error:
+        raise ConnectFailed(f"the upstream's URL can't be used: {error}") from None
+
+
+def _target(url: str) -> Target:
+    if _NOT_IN_URLS.search(url):
+        raise ValueError("it holds a space or a control character")
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS:
+        raise ValueError("it begins neither with http:// nor with https://")
+    default = _PORTS[parts.scheme]
+    try:
+        given = parts.port
+    except ValueError:
+        raise ValueError("its port is none") from None
+    host = _host(parts.hostname or "")
+    port = default if given is None else given
+    named = f"[{host}]" if ":" in host else host
+    named = named if port == default else f"{named}:{port}"
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_IN_PATHS)
+    return Target(
+        origin=f"{parts.scheme}://{host}:{port}",
+        host=host,
+        port=port,
+        is_tls=parts.scheme == "https",
+        line=f" {path if path.startswith('/') else '/' + path} HTTP/1.1".encode(),
+        host_line=f"host: {named}".encode(),
+    )
+
+
+def _host(name: str) -> str:
+    if ":" in name:
+        return name.replace("%25", "%")
+    try:
+        host = name if name.isascii() else name.encode("idna").decode()
+    except UnicodeError:
+        raise ValueError("its host is no name") from None
+    if not _HOSTNAME.fullmatch(host):
+        raise ValueError("it has no host" if not host else "its host is no name")
+    return host
