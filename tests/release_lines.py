@@ -98,10 +98,10 @@ LINES = (
     ),
     Line(
         "proxy_api/_response.py",
-        "async with journey(arrival, house) as reply, aclosing(reply.body):",
+        "async with aclosing(reply.body) as chunks:",
         "the body that was being sent",
         "mid_stream or fault_of_ours",
-        instead="async with journey(arrival, house) as reply:",
+        instead="if chunks := reply.body:",
     ),
     Line(
         "proxy_api/_response.py",
@@ -156,21 +156,14 @@ LINES = (
         "leaves_before",
     ),
     Line(
-        "proxy_core/_hold.py",
-        "async with aclosing(reply.body):",
-        "the rest of a held body",
-        "held_body",
-        instead="if True:",
+        "proxy_api/_pulse.py",
+        "del self._answers[answer]",
+        "the answer that the comments are for",
+        "is_forgotten_gets",
     ),
     Line(
         "proxy_api/_pulse.py",
-        "self._timer.cancel()",
-        "the timer of the comments",
-        "follows_the_end",
-    ),
-    Line(
-        "proxy_api/_pulse.py",
-        "self._beat.cancel()",
+        "beat.cancel()",
         "the comment on its way",
         "given_up",
     ),
@@ -195,10 +188,9 @@ LINES = (
     ),
     Line(
         "proxy_core/providers/_openai.py",
-        "async with aclosing(reply.body):",
+        "await self._body.aclose()",
         "the rest of a provider's body",
         "upstreams_body",
-        instead="if True:",
     ),
     Line(
         "proxy_api/_protocol.py",

@@ -21,7 +21,7 @@ import pytest
 from proxy_api._arrival import CLIENT_GONE
 from proxy_api._keys import Key
 from proxy_api._plan import Deployment, Route
-from proxy_api._pulse import Rhythm
+from proxy_api._pulse import Pulse, Rhythm
 from proxy_api._recorder import Recorder
 from proxy_api._response import Surface
 from proxy_api._snapshot import Snapshot
@@ -34,11 +34,11 @@ from proxy_core import (
     ModelTable,
     PoolLimits,
     Provider,
+    Ready,
     Reply,
     Timeouts,
     Usage,
     create_provider,
-    held,
 )
 from proxy_core.errors import UpstreamFailed
 from proxy_core.testing import CountingBreaker, CountingLimiter, FakeProvider, Script
@@ -359,7 +359,7 @@ async def test_a_fault_of_ours_gives_all_back(fault: str) -> None:
 async def test_an_answer_of_the_cache_costs_no_tokens() -> None:
     """A hit asks nobody, takes no permit, and gives its reservation back in full."""
     house, client = House([FakeProvider()]), Client(stream=False)
-    house.cache.known = Reply(body=held_chunks(b"Hello"))
+    house.cache.known = Reply(Ready(b"Hello"))
     await within(house.surface(client.scope, client.receive, client.send))
     house.check_returned("ok")
     assert (client.got, house.charged, house.verdicts) == (b"Hello", 0, [[]])
@@ -398,20 +398,6 @@ async def test_the_client_is_forgotten_when_its_request_is_over(ending: str) -> 
     assert task.cancelling() == 0
 
 
-async def held_chunks(*chunks: bytes) -> Any:
-    for chunk in chunks:
-        yield chunk
-
-
-async def test_a_held_body_ends_with_its_block() -> None:
-    """Outside of ``held`` there is nothing more to read, however much was left."""
-    reply = Reply(body=held_chunks(b"one", b"two"), stream=True, content_at=1.0)
-    async with held(reply):
-        assert await anext(reply.body) == b"one"
-    with pytest.raises(StopAsyncIteration):
-        await anext(reply.body)
-
-
 async def test_nothing_follows_the_end() -> None:
     """When an answer is over, no comment is sent after it."""
     house, client = House([FakeProvider()]), Client()
@@ -420,6 +406,32 @@ async def test_nothing_follows_the_end() -> None:
     got = client.got
     await asyncio.sleep(0.05)
     assert client.got == got
+
+
+class Quiet:
+    """An answer that says nothing by itself."""
+
+    sent_at = 0.0
+    begun = True
+    wants_comments = True
+
+    def __init__(self) -> None:
+        self.comments = 0
+
+    async def comment(self) -> None:
+        self.comments += 1
+
+
+async def test_an_answer_that_is_forgotten_gets_no_comments() -> None:
+    """The pulse looks after an answer until it is over, and no longer."""
+    pulse, answer = Pulse(), Quiet()
+    pulse.watch(answer, Rhythm(0.01, 0.01))
+    await asyncio.sleep(0.05)
+    assert answer.comments
+    pulse.forget(answer)
+    told = answer.comments
+    await asyncio.sleep(0.05)
+    assert answer.comments == told
 
 
 async def test_a_comment_that_nobody_reads_is_given_up() -> None:

@@ -22,6 +22,9 @@ CLIENT_GONE: Final = "llm_proxy.client_gone"
 ADMIN_SOCKET: Final = "llm_proxy.admin_socket"
 """The ASGI extension that a request has which came by the admin socket."""
 
+_LARGE: Final = 1024 * 1024
+"""Bytes of a body that is read in a thread, so that others are served between its passes."""
+
 
 class ClientGone(Exception):
     """The client closed its connection before its request was complete."""
@@ -74,7 +77,11 @@ class Arrival:
 
     async def call(self, at_most: int) -> Call:
         """What is asked for. Raises RequestError, ClientGone."""
-        call = self.dialect.read(await self.body(at_most), self.request_id)
+        raw = await self.body(at_most)
+        if len(raw) > _LARGE:
+            call = await asyncio.to_thread(self.dialect.read, raw, self.request_id)
+        else:
+            call = self.dialect.read(raw, self.request_id)
         self.is_stream = call.stream
         return call
 

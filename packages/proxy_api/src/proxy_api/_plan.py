@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy_core import AlwaysClosed, CircuitBreaker, Provider, Timeouts
 from proxy_core.errors import UpstreamError
@@ -45,8 +45,7 @@ class Route:
     deployments: tuple[Deployment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One deployment that may be asked."""
 
     deployment: Deployment
@@ -54,8 +53,7 @@ class Attempt:
     """The upstream's name, written out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The deployments for one call, in order, frozen."""
 
     route: str
@@ -74,23 +72,29 @@ class Plan:
 class Course:
     """Which deployment of a plan is asked next."""
 
-    __slots__ = ("_after", "_most", "_waiting")
+    __slots__ = ("_after", "_at", "_most", "_pool")
 
     def __init__(self, plan: Plan) -> None:
-        self._waiting = deque(plan.first)
-        self._after = dict(plan.after)
+        self._pool = plan.first
+        self._at = 0
+        self._after = plan.after
         self._most = plan.most_attempts
 
     def next(self, failures: Sequence[UpstreamError], asked: int) -> Attempt | None:
         """The next one after these failures; None: that was all. ``asked`` counts real attempts."""
         if failures:
             self._turn(failures[-1], self._most - asked)
-        return self._waiting.popleft() if self._waiting and asked < self._most else None
+        if self._at >= len(self._pool) or asked >= self._most:
+            return None
+        self._at += 1
+        return self._pool[self._at - 1]
 
     def _turn(self, failure: UpstreamError, left: int) -> None:
         # Errors use the pool up first, but the last attempt is the fallback's.
-        due = failure.reason != "error" or left <= 1 or not self._waiting
-        if due and failure.reason in self._after:
-            self._waiting = deque(self._after.pop(failure.reason))
+        reason = failure.reason
+        due = reason != "error" or left <= 1 or self._at >= len(self._pool)
+        if due and reason in self._after:
+            self._pool, self._at = self._after[reason], 0
+            self._after = {on: pool for on, pool in self._after.items() if on != reason}
         elif not failure.retryable:
-            self._waiting.clear()
+            self._at = len(self._pool)

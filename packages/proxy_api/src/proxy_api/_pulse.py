@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Final, Protocol
 
 __all__ = ["Pulse", "Rhythm", "Silent"]
+
+_LOOKS: Final = 20
+"""How often, in the shortest silence that matters, the answers are looked at."""
+_SHORTEST_LOOK: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +46,40 @@ class Silent(Protocol):
 
 
 class Pulse:
-    """A ``with`` block around an answer, in the task that sends it. While it talks: one timer."""
+    """Looks after the answers that are on their way, with one timer for all of them."""
 
-    __slots__ = ("_answer", "_beat", "_loop", "_rhythm", "_timer")
+    def __init__(self) -> None:
+        self._answers: dict[Silent, Rhythm] = {}
+        self._beats: dict[Silent, asyncio.Future[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """That of the timer; None while there is none."""
 
-    def __init__(self, rhythm: Rhythm, answer: Silent) -> None:
-        self._rhythm = rhythm
-        self._answer = answer
-        self._loop = asyncio.get_running_loop()
-        self._beat: asyncio.Future[None] | None = None
-        soonest = min(rhythm.patience, rhythm.heartbeat)
-        self._timer = self._loop.call_later(soonest, self._look)
+    def watch(self, answer: Silent, rhythm: Rhythm) -> None:
+        """Keep this answer alive, until it is forgotten."""
+        self._answers[answer] = rhythm
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            shortest = min(rhythm.patience, rhythm.heartbeat)
+            self._look(loop, max(shortest / _LOOKS, _SHORTEST_LOOK))
 
-    def __enter__(self) -> Self:
-        return self
+    def forget(self, answer: Silent) -> None:
+        """The answer is over: nothing follows."""
+        del self._answers[answer]
+        if self._beats:
+            beat = self._beats.pop(answer, None)
+            if beat is not None:
+                beat.cancel()
 
-    def __exit__(self, *ending: object) -> None:
-        self._timer.cancel()
-        if self._beat is not None:
-            self._beat.cancel()
-
-    def _look(self) -> None:
-        limit = self._rhythm.heartbeat if self._answer.begun else self._rhythm.patience
-        left = self._answer.sent_at + limit - self._loop.time()
-        if left <= 0 and self._answer.wants_comments:
-            self._beat = asyncio.ensure_future(self._answer.comment())
-        self._timer = self._loop.call_later(
-            left if left > 0 else self._rhythm.heartbeat, self._look
-        )
+    def _look(self, loop: asyncio.AbstractEventLoop, pause: float) -> None:
+        if loop is not self._loop:
+            return
+        now = loop.time()
+        for answer, rhythm in self._answers.items():
+            limit = rhythm.heartbeat if answer.begun else rhythm.patience
+            if answer.wants_comments and now - answer.sent_at >= limit:
+                self._beats[answer] = asyncio.ensure_future(answer.comment())
+        if self._answers:
+            loop.call_later(pause, self._look, loop, pause)
+        else:
+            self._loop = None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Literal, Self
 
@@ -14,7 +12,15 @@ from proxy_api._errors import code_of, status_of, telling_of
 from proxy_api._plan import Attempt, Plan
 from proxy_core import Call, Reply
 from proxy_core.errors import RequestError, ShuttingDown, UpstreamError, UpstreamRejected
-from proxy_logging import AttemptFailed, Observer, RequestFinished, RequestStarted, Span, Tracer
+from proxy_logging import (
+    AttemptFailed,
+    NoTracer,
+    Observer,
+    RequestFinished,
+    RequestStarted,
+    Span,
+    Tracer,
+)
 
 __all__ = ["Record", "Recorder"]
 
@@ -30,9 +36,11 @@ class Recorder:
     def __init__(self, observer: Observer, tracer: Tracer) -> None:
         self.observer = observer
         self.tracer = tracer
+        self.traces = not isinstance(tracer, NoTracer)
+        """Whether anybody looks at a span's attributes."""
 
     def record(self, arrival: Arrival) -> Record:
-        return Record(arrival, self.observer, self.tracer)
+        return Record(arrival, self)
 
 
 class Record:
@@ -44,6 +52,7 @@ class Record:
         "_observe",
         "_reply",
         "_span",
+        "_traces",
         "_tracing",
         "attempts",
         "call",
@@ -54,11 +63,12 @@ class Record:
         "surface",
     )
 
-    def __init__(self, arrival: Arrival, observer: Observer, tracer: Tracer) -> None:
+    def __init__(self, arrival: Arrival, recorder: Recorder) -> None:
         self._arrival = arrival
-        self._observe = observer
+        self._observe = recorder.observer
+        self._traces = recorder.traces
         self.surface = arrival.dialect.name.rpartition(".")[2]
-        self._tracing = tracer.span(
+        self._tracing = recorder.tracer.span(
             self.surface, traceparent=arrival.header(b"traceparent") or None
         )
         self.call: Call | None = None
@@ -79,32 +89,31 @@ class Record:
         """Whether the client has its status: from then on no other deployment may be asked."""
         return self._arrival.is_committed
 
-    @contextmanager
-    def attempt(self, attempt: Attempt) -> Iterator[None]:
-        """One upstream attempt: counted, timed, and told when it fails."""
-        began = time.monotonic()
+    def attempt(self, attempt: Attempt) -> _Timed:
+        """One upstream attempt, as a ``with`` block: counted, timed, and told when it fails."""
+        now = time.monotonic()
         if self._first_sent_at is None:
-            self._first_sent_at = began
+            self._first_sent_at = now
         self.attempts += 1
-        self.deployment = f"{attempt.deployment.provider.name}/{attempt.model}"
         self.provider = attempt.deployment.provider.name
-        try:
-            yield
-        except UpstreamError as failure:
-            self._observe(
-                AttemptFailed(
-                    request_id=self.request_id,
-                    route=self.plan.route if self.plan else "",
-                    deployment=attempt.deployment.label,
-                    provider=self.provider,
-                    reason=failure.code,
-                    upstream_status=failure.upstream_status,
-                    duration=time.monotonic() - began,
-                    # What an upstream says may quote the prompt: that is for the client alone.
-                    message="" if failure.upstream_status else failure.message,
-                )
+        self.deployment = f"{self.provider}/{attempt.model}"
+        return _Timed(self, attempt, now)
+
+    def failed(self, attempt: Attempt, failure: UpstreamError, duration: float) -> None:
+        """Tell of an attempt that failed after so many seconds."""
+        self._observe(
+            AttemptFailed(
+                request_id=self.request_id,
+                route=self.plan.route if self.plan else "",
+                deployment=attempt.deployment.label,
+                provider=attempt.deployment.provider.name,
+                reason=failure.code,
+                upstream_status=failure.upstream_status,
+                duration=duration,
+                # What an upstream says may quote the prompt: that is for the client alone.
+                message="" if failure.upstream_status else failure.message,
             )
-            raise
+        )
 
     def answered(self, reply: Reply) -> Reply:
         """The answer begins: note it, and say in its headers who gave it."""
@@ -132,9 +141,10 @@ class Record:
             error = ShuttingDown("The server ended first.")
         finished = self._finished(error)
         self._observe(finished)
-        self._span.set(**_attributes(finished))
-        if finished.outcome == "failed":
-            self._span.failed(finished.error)
+        if self._traces:
+            self._span.set(**_attributes(finished))
+            if finished.outcome == "failed":
+                self._span.failed(finished.error)
         self._tracing.__exit__(None, None, None)
 
     @property
@@ -177,6 +187,29 @@ class Record:
             if isinstance(error, Exception) and not isinstance(error, ClientGone)
             else GONE
         )
+
+
+class _Timed:
+    """The time of one attempt."""
+
+    __slots__ = ("_attempt", "_began", "_record")
+
+    def __init__(self, record: Record, attempt: Attempt, began: float) -> None:
+        self._record = record
+        self._attempt = attempt
+        self._began = began
+
+    def __enter__(self) -> None:
+        """It has begun already."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, UpstreamError):
+            self._record.failed(self._attempt, error, time.monotonic() - self._began)
 
 
 def _outcome(error: BaseException | None) -> Outcome:

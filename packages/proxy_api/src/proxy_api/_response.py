@@ -13,7 +13,7 @@ from proxy_api._errors import answer_to, error_event
 from proxy_api._journey import journey
 from proxy_api._pulse import Pulse
 from proxy_api._snapshot import Snapshot
-from proxy_core import Reply
+from proxy_core import Headers, Reply
 from proxy_core.dialects import OpenAIDialect
 from proxy_core.errors import ProxyError, ShuttingDown
 from proxy_logging import StructuredLogger
@@ -25,6 +25,7 @@ _STREAM: Final = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+_JSON: Final = (b"content-type", b"application/json")
 _COMMENT: Final = b": keepalive\n\n"
 _LAST_WORDS: Final = 1.0
 """Seconds for a client that takes nothing to take them."""
@@ -47,23 +48,23 @@ class Surface:
         self._dialect = dialect
         self._house = house
         self._logger = logger
+        self._pulse = Pulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         house = self._house.enter()
+        arrival = Arrival(scope, receive, self._dialect)
+        sending = _Sending(arrival, send)
+        self._pulse.watch(sending, house.rhythm)
         try:
-            await self._answer(Arrival(scope, receive, self._dialect), house, send)
+            await self._answer(arrival, house, sending)
         finally:
+            self._pulse.forget(sending)
             self._house.leave(house)
 
-    async def _answer(self, arrival: Arrival, house: Snapshot, send: Send) -> None:
-        sending = _Sending(arrival, send)
-        with arrival.departure, Pulse(house.rhythm, sending):
+    async def _answer(self, arrival: Arrival, house: Snapshot, sending: _Sending) -> None:
+        with arrival.departure:
             try:
-                async with journey(arrival, house) as reply, aclosing(reply.body):
-                    if reply.stream:
-                        await sending.stream(reply)
-                    else:
-                        await sending.whole(reply)
+                await journey(arrival, house, sending.reply)
             except ClientGone:
                 return
             except asyncio.CancelledError:
@@ -85,13 +86,14 @@ class Surface:
 class _Sending:
     """The ASGI messages of one answer; after ``begun`` its status is spent."""
 
-    __slots__ = ("_arrival", "_busy", "_loop", "_send", "sent_at")
+    __slots__ = ("_arrival", "_busy", "_ended", "_loop", "_send", "sent_at")
 
     def __init__(self, arrival: Arrival, send: Send) -> None:
         self._arrival = arrival
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._busy = False
+        self._ended = False
         self.sent_at = self._loop.time()
 
     @property
@@ -100,7 +102,7 @@ class _Sending:
 
     @property
     def wants_comments(self) -> bool:
-        return self._arrival.is_stream and not self._busy
+        return self._arrival.is_stream and not self._busy and not self._ended
 
     async def comment(self) -> None:
         """A line that says nothing, at the boundary of two events."""
@@ -108,41 +110,51 @@ class _Sending:
             await self._head(200, list(_STREAM))
         await self._part(_COMMENT)
 
-    async def stream(self, reply: Reply) -> None:
+    async def reply(self, reply: Reply) -> None:
+        """All of an answer."""
+        if not reply.stream:
+            body = b"".join([chunk async for chunk in reply.body])
+            length = (b"content-length", b"%d" % len(body))
+            await self._whole(200, [_JSON, length, *reply.headers], body)
+            return
         if not self.begun:
             await self._head(200, [*_STREAM, *reply.headers])
-        async for chunk in reply.body:
-            await self._part(chunk)
-
-    async def whole(self, reply: Reply) -> None:
-        body = b"".join([chunk async for chunk in reply.body])
-        shape = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await self._head(200, shape + reply.headers)
-        await self._part(body)
+        async with aclosing(reply.body) as chunks:
+            async for chunk in chunks:
+                await self._part(chunk)
 
     async def fail(self, error: Exception) -> None:
         """A status while there is still one to give; after it the error travels in the stream."""
-        if self.begun:
-            # No [DONE] follows: the stream must not end as if it were whole.
-            if not self._arrival.is_stream:
-                raise error
-            await self._part(error_event(error))
-        else:
+        if not self.begun:
             answer = answer_to(error)
-            await self._head(answer.status, answer.headers)
-            await self._part(answer.body)
+            await self._whole(answer.status, answer.headers, answer.body)
+            return
+        # No [DONE] follows: the stream must not end as if it were whole.
+        if not self._arrival.is_stream:
+            raise error
+        await self._part(error_event(error))
         await self.end()
 
     async def end(self) -> None:
-        await self._out({"type": "http.response.body", "body": b"", "more_body": False})
+        """Nothing more comes."""
+        if not self._ended:
+            await self._last(b"")
+
+    async def _whole(self, status: int, headers: Headers, body: bytes) -> None:
+        await self._head(status, headers)
+        await self._last(body)
+
+    async def _head(self, status: int, headers: Headers) -> None:
+        self._arrival.is_committed = True
+        headers.append((b"x-request-id", self._arrival.request_id.encode()))
+        await self._out({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _part(self, chunk: bytes) -> None:
         await self._out({"type": "http.response.body", "body": chunk, "more_body": True})
 
-    async def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._arrival.is_committed = True
-        headers = [*headers, (b"x-request-id", self._arrival.request_id.encode())]
-        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+    async def _last(self, chunk: bytes) -> None:
+        self._ended = True
+        await self._out({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _out(self, message: Message) -> None:
         self._busy = True

@@ -10,7 +10,8 @@ import random
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from proxy_api._keys import Key, Keys
 from proxy_api._plan import Attempt, Breaker, Deployment, Fallback, Plan, Route
@@ -39,6 +40,7 @@ __all__ = [
     "Snapshot",
 ]
 
+_NO_FALLBACKS: Final[Mapping[str, tuple[Attempt, ...]]] = MappingProxyType({})
 _UNSAID_OUTPUT = 1024
 """Output tokens that are reserved for a call without a cap; the settlement corrects it."""
 
@@ -90,7 +92,7 @@ class Snapshot:
         return Plan(
             route.name,
             self._attempts(route, match.wildcard),
-            {rule.on: self._pools(rule.to) for rule in rules},
+            {rule.on: self._pools(rule.to) for rule in rules} if rules else _NO_FALLBACKS,
             _dearest(call, key),
             self.max_attempts,
         )
@@ -110,6 +112,9 @@ class Snapshot:
         )
 
     def _attempts(self, route: Route, wildcard: str) -> tuple[Attempt, ...]:
+        if len(route.deployments) == 1:
+            only = route.deployments[0]
+            return (Attempt(only, expand_target(only.model, wildcard)),)
         return tuple(
             Attempt(deployment, expand_target(deployment.model, wildcard))
             for deployment in order_deployments(route.deployments, self.rng.random)

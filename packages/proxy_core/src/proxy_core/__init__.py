@@ -11,7 +11,7 @@ Each part is useful alone::
 
 from proxy_core._addresses import is_forbidden, is_forbidden_host
 from proxy_core._breaker import AlwaysClosed, BreakerSettings, CircuitBreaker, Permit
-from proxy_core._hold import held
+from proxy_core._hold import hold
 from proxy_core._http import HttpClient, HttpRequest, HttpResponse, HttpSender, PoolLimits
 from proxy_core._limiter import (
     Limit,
@@ -24,7 +24,7 @@ from proxy_core._limiter import (
 )
 from proxy_core._routing import Match, ModelTable, expand_target, match_model, order_deployments
 from proxy_core._secret import Secret
-from proxy_core._types import Call, Headers, Provider, Reply, Timeouts, Usage
+from proxy_core._types import Call, Headers, Provider, Ready, Reply, Timeouts, Usage
 from proxy_core._version import __version__
 from proxy_core.dialects import CHAT, COMPLETIONS, DIALECTS, EMBEDDINGS, estimate_tokens
 from proxy_core.errors import ProxyError, RequestError, UpstreamError
@@ -56,6 +56,7 @@ __all__ = [
     "ProviderRow",
     "ProxyError",
     "RateLimiter",
+    "Ready",
     "Reply",
     "RequestError",
     "Reservation",
@@ -68,7 +69,7 @@ __all__ = [
     "create_provider",
     "estimate_tokens",
     "expand_target",
-    "held",
+    "hold",
     "is_forbidden",
     "is_forbidden_host",
     "match_model",

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from proxy_core._types import Reply
+from proxy_core._types import Ready, Reply
 
-__all__ = ["held"]
+__all__ = ["hold"]
 
 _MAX_HELD: Final = 256 * 1024
 """Bytes of a stream that talks without saying anything; then it is given as it is."""
 
 
-@asynccontextmanager
-async def held(reply: Reply) -> AsyncIterator[Reply]:
-    """Wait for the first content event, then give the same reply with all of its body.
+async def hold(reply: Reply) -> None:
+    """Wait for the first content event; the reply's body is still all of it.
 
-    A whole answer is read to its end first: only then is it known to be one. What fails before the
+    A whole answer is read to its end: only then is it known to be one. What fails before the
     content raises here.
     """
+    if isinstance(reply.body, Ready):
+        return
     begun: list[bytes] = []
     size = 0
     async for chunk in reply.body:
         begun.append(chunk)
         size += len(chunk)
         if reply.stream and (reply.has_content or size > _MAX_HELD):
-            break
-    reply.body = _continued(begun, reply.body)
-    async with aclosing(reply.body):
-        yield reply
+            reply.body = _continued(begun, reply.body)
+            return
+    reply.body = Ready(*begun)
 
 
 async def _continued(
     begun: Sequence[bytes], rest: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
-    for chunk in begun:
-        yield chunk
+    yield b"".join(begun)
     async for chunk in rest:
         yield chunk

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import (
-    AbstractContextManager,
-    aclosing,
-    asynccontextmanager,
-    contextmanager,
-    suppress,
-)
-from dataclasses import replace
-from functools import partial
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 from typing import Final
 
 from proxy_core._failures import failure_from_answer
 from proxy_core._http import HttpRequest, HttpResponse, HttpSender
 from proxy_core._secret import Secret
-from proxy_core._types import Call, Headers, Reply, Timeouts
+from proxy_core._types import Call, Headers, Ready, Reply, Timeouts, Usage
 from proxy_core.dialects import DIALECTS
 from proxy_core.errors import UpstreamError, UpstreamModelMissing, UpstreamProtocolError
 from proxy_core.providers._rows import ProviderRow
@@ -35,8 +28,6 @@ _AFTER_DONE: Final = 0.25
 _SHORTEST_KEY: Final = 4
 _SHORTEST_HEADER: Final = 8
 """Characters; what is shorter is a placeholder or a flag, and to mask it would garble words."""
-
-_Named = Callable[[], AbstractContextManager[None]]
 
 
 class OpenAIProvider:
@@ -68,51 +59,134 @@ class OpenAIProvider:
     def held_bytes(self) -> int:
         return self._http.held_bytes
 
-    @asynccontextmanager
-    async def send(
+    def send(
         self, call: Call, *, model: str, timeouts: Timeouts = Timeouts()
-    ) -> AsyncIterator[Reply]:
+    ) -> AbstractAsyncContextManager[Reply]:
         """Ask ``model``. Raises UpstreamError with the deployment, also while the body is read."""
-        named = partial(_named, f"{self.name}/{model}", self._secrets)
-        if not call.stream:
-            timeouts = replace(timeouts, first_byte=timeouts.total, between_events=timeouts.total)
-        with named():
-            async with self._http.send(self._request(call, model), timeouts=timeouts) as response:
-                if response.status != 200:
-                    # No variable keeps the body: a refusal may quote our key, and logs show frames.
-                    raise failure_from_answer(
-                        response.status, response.headers, await _beginning(response)
-                    )
-                reply = _reply(call, response, named)
-                async with aclosing(reply.body):
-                    yield reply
+        return _Asking(self, call, model, timeouts)
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    def _request(self, call: Call, model: str) -> HttpRequest:
+    def exchange(
+        self, call: Call, model: str, timeouts: Timeouts
+    ) -> AbstractAsyncContextManager[HttpResponse]:
+        """The request on its way."""
         url = self._urls.get(call.dialect)
         if url is None:
             raise UpstreamModelMissing(f"the provider {self.name!r} does not speak {call.dialect}")
+        if not call.stream:
+            total = timeouts.total
+            timeouts = Timeouts(timeouts.connect, total, total, total, timeouts.pool)
         body = DIALECTS[call.dialect].request(call, model, ask_usage=self._row.asks_usage)
-        return HttpRequest("POST", url, self._headers, body)
+        return self._http.send(HttpRequest("POST", url, self._headers, body), timeouts=timeouts)
 
-
-@contextmanager
-def _named(deployment: str, secrets: tuple[Secret, ...]) -> Iterator[None]:
-    """Say in an error whose it is, also to those who catch it while they read the body.
-
-    An upstream may quote our credential in any error: that is masked.
-    """
-    try:
-        yield
-    except UpstreamError as failure:
-        failure.deployment = failure.deployment or deployment
+    def sign(self, failure: UpstreamError, model: str) -> None:
+        """Say in an error whose it is. An upstream may quote our credential: that is masked."""
+        secrets = self._secrets
+        failure.deployment = failure.deployment or f"{self.name}/{model}"
         failure.message = _masked(failure.message, secrets)
         failure.args = (failure.message,)
         failure.param = failure.param and _masked(failure.param, secrets)
         failure.upstream_code = failure.upstream_code and _masked(failure.upstream_code, secrets)
-        raise
+
+
+class _Asking:
+    """One call: it sends when it is entered; when it is left the connection is given back."""
+
+    __slots__ = ("_body", "_call", "_exchange", "_model", "_provider", "_timeouts")
+
+    def __init__(
+        self, provider: OpenAIProvider, call: Call, model: str, timeouts: Timeouts
+    ) -> None:
+        self._provider = provider
+        self._call = call
+        self._model = model
+        self._timeouts = timeouts
+
+    async def __aenter__(self) -> Reply:
+        try:
+            self._exchange = self._provider.exchange(self._call, self._model, self._timeouts)
+            response = await self._exchange.__aenter__()
+            try:
+                reply = await self._reply(response)
+            except BaseException as error:
+                await self._exchange.__aexit__(type(error), error, error.__traceback__)
+                raise
+        except UpstreamError as failure:
+            self._provider.sign(failure, self._model)
+            raise
+        # Ours, whatever others put around it: what it holds is given back with it.
+        self._body = reply.body
+        return reply
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, UpstreamError):
+            self._provider.sign(error, self._model)
+        try:
+            await self._body.aclose()
+        finally:
+            await self._exchange.__aexit__(kind, error, trace)
+
+    async def _reply(self, response: HttpResponse) -> Reply:
+        call = self._call
+        if response.status != 200:
+            # No variable keeps the body: a refusal may quote our key, and logs show frames.
+            raise failure_from_answer(response.status, response.headers, await _beginning(response))
+        kind = response.header(b"content-type").partition(b";")[0].strip().lower()
+        if response.header(b"content-encoding").lower() not in (b"", b"identity"):
+            raise UpstreamProtocolError(
+                "the upstream compressed its answer although it was asked not to"
+            )
+        if call.stream and kind == b"text/event-stream":
+            reply = Reply(body=response.body, stream=True)
+            reply.body = self._streamed(response, reply)
+            return reply
+        if kind in (b"application/json", b""):
+            return await self._whole(response)
+        wanted = "text/event-stream" if call.stream else "application/json"
+        raise UpstreamProtocolError(
+            f"the upstream answered {kind.decode('latin-1')!r} where {wanted} was asked for"
+        )
+
+    async def _whole(self, response: HttpResponse) -> Reply:
+        call, usage = self._call, Usage()
+        answer = DIALECTS[call.dialect].whole(call, await response.read(), usage)
+        if call.stream:
+            raise UpstreamProtocolError(
+                "the upstream answered a whole body where a stream was asked for"
+            )
+        return Reply(Ready(answer), usage=usage, content_at=time.monotonic())
+
+    async def _streamed(self, response: HttpResponse, reply: Reply) -> AsyncGenerator[bytes, None]:
+        tap = DIALECTS[self._call.dialect].tap(self._call, reply.usage)
+        try:
+            async for data in response.body:
+                passed = tap.feed(data)
+                if reply.content_at is None and tap.has_content:
+                    reply.content_at = time.monotonic()
+                if passed:
+                    yield passed
+                if tap.failure is not None:
+                    raise tap.failure
+                if tap.done:
+                    await _drain(response)
+                    return
+            owed = tap.end()
+            if reply.content_at is None and tap.has_content:
+                reply.content_at = time.monotonic()
+            if owed:
+                yield owed
+            if tap.failure is not None:
+                raise tap.failure
+        except UpstreamError as failure:
+            self._provider.sign(failure, self._model)
+            raise
 
 
 def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
@@ -161,63 +235,6 @@ def _headers(row: ProviderRow, api_key: Secret | None, extra: Mapping[str, str])
         headers.append((row.auth_header.encode(), bearer.encode()))
     own = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in extra.items()}
     return [(name, value) for name, value in headers if name not in own] + list(own.items())
-
-
-def _reply(call: Call, response: HttpResponse, named: _Named) -> Reply:
-    kind = response.header(b"content-type").partition(b";")[0].strip().lower()
-    if response.header(b"content-encoding").lower() not in (b"", b"identity"):
-        raise UpstreamProtocolError(
-            "the upstream compressed its answer although it was asked not to"
-        )
-    reply = Reply(body=response.body, stream=call.stream and kind == b"text/event-stream")
-    if reply.stream:
-        reply.body = _streamed(call, response, reply, named)
-    elif kind in (b"application/json", b""):
-        reply.body = _whole(call, response, reply, named)
-    else:
-        wanted = "text/event-stream" if call.stream else "application/json"
-        raise UpstreamProtocolError(
-            f"the upstream answered {kind.decode('latin-1')!r} where {wanted} was asked for"
-        )
-    return reply
-
-
-async def _whole(
-    call: Call, response: HttpResponse, reply: Reply, named: _Named
-) -> AsyncGenerator[bytes, None]:
-    with named():
-        answer = DIALECTS[call.dialect].whole(call, await response.read(), reply.usage)
-        if call.stream:
-            raise UpstreamProtocolError(
-                "the upstream answered a whole body where a stream was asked for"
-            )
-        reply.content_at = time.monotonic()
-        yield answer
-
-
-async def _streamed(
-    call: Call, response: HttpResponse, reply: Reply, named: _Named
-) -> AsyncGenerator[bytes, None]:
-    tap = DIALECTS[call.dialect].tap(call, reply.usage)
-    with named():
-        async for data in response.body:
-            passed = tap.feed(data)
-            if tap.has_content and reply.content_at is None:
-                reply.content_at = time.monotonic()
-            if passed:
-                yield passed
-            if tap.failure is not None:
-                raise tap.failure
-            if tap.done:
-                await _drain(response)
-                return
-        owed = tap.end()
-        if tap.has_content and reply.content_at is None:
-            reply.content_at = time.monotonic()
-        if owed:
-            yield owed
-        if tap.failure is not None:
-            raise tap.failure
 
 
 async def _drain(response: HttpResponse) -> None:
