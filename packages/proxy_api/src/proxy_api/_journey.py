@@ -3,8 +3,8 @@
 receive → authenticate → plan → admit → cache → condense → attempt → stream out → settle → record
 
 Whatever is taken is held by a ``with`` until ``deliver`` has sent the last byte: on success, on
-failure, and when the client leaves. Nothing else in this package calls the limiter, a breaker, the cache or
-the condenser.
+failure, and when the client leaves. Nothing else in this package calls the limiter, a breaker, the
+cache or the condenser.
 """
 
 from __future__ import annotations

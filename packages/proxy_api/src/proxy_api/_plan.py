@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from proxy_core import AlwaysClosed, CircuitBreaker, Provider, Timeouts
+from proxy_core import AlwaysClosed, CircuitBreaker, Provider, Timeouts, expand_target
 from proxy_core.errors import UpstreamError
 
 __all__ = ["Attempt", "Breaker", "Course", "Deployment", "Fallback", "Plan", "Route"]
@@ -27,6 +27,19 @@ class Deployment:
     timeouts: Timeouts
     order: int = 1
     weight: float = 1.0
+    _fixed: Attempt | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        if "*" not in self.model:
+            object.__setattr__(self, "_fixed", self._attempt(self.model))
+
+    def attempt(self, wildcard: str) -> Attempt:
+        """One try of it; ``wildcard`` is what the asked name's ``*`` stood for."""
+        return self._fixed or self._attempt(expand_target(self.model, wildcard))
+
+    def _attempt(self, model: str) -> Attempt:
+        name = f"{self.provider.name}/{model}"
+        return Attempt(self, model, name, _printable(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,10 @@ class Attempt(NamedTuple):
     deployment: Deployment
     model: str
     """The upstream's name, written out."""
+    name: str
+    """Provider and model."""
+    shown: bytes
+    """The same for a header: what can't be printed is left out."""
 
 
 class Plan(NamedTuple):
@@ -98,3 +115,7 @@ class Course:
             self._after = {on: pool for on, pool in self._after.items() if on != reason}
         elif not failure.retryable:
             self._at = len(self._pool)
+
+
+def _printable(text: str) -> bytes:
+    return bytes(byte for byte in text.encode("ascii", "replace") if 0x20 <= byte <= 0x7E)

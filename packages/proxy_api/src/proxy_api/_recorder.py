@@ -54,12 +54,11 @@ class Record:
         "_span",
         "_traces",
         "_tracing",
+        "attempted",
         "attempts",
         "call",
-        "deployment",
         "key",
         "plan",
-        "provider",
         "surface",
     )
 
@@ -76,8 +75,8 @@ class Record:
         self._reply: Reply | None = None
         self._first_sent_at: float | None = None
         self.key = ""
-        self.deployment = ""
-        self.provider = ""
+        self.attempted: Attempt | None = None
+        """The last one."""
         self.attempts = 0
 
     @property
@@ -95,8 +94,7 @@ class Record:
         if self._first_sent_at is None:
             self._first_sent_at = now
         self.attempts += 1
-        self.provider = attempt.deployment.provider.name
-        self.deployment = f"{self.provider}/{attempt.model}"
+        self.attempted = attempt
         return _Timed(self, attempt, now)
 
     def failed(self, attempt: Attempt, failure: UpstreamError, duration: float) -> None:
@@ -119,7 +117,7 @@ class Record:
         """The answer begins: note it, and say in its headers who gave it."""
         self._reply = reply
         reply.headers += [
-            (b"x-llm-proxy-deployment", _printable(self.deployment)),
+            (b"x-llm-proxy-deployment", b"" if self.attempted is None else self.attempted.shown),
             (b"x-llm-proxy-attempts", b"%d" % self.attempts),
         ]
         if (overhead := self._overhead) is not None:
@@ -154,7 +152,7 @@ class Record:
         )
 
     def _finished(self, error: BaseException | None) -> RequestFinished:
-        reply, call, plan = self._reply, self.call, self.plan
+        reply, call, plan, asked = self._reply, self.call, self.plan, self.attempted
         usage = reply.usage if reply is not None else None
         content_at = reply.content_at if reply is not None and reply.stream else None
         return RequestFinished(
@@ -165,8 +163,8 @@ class Record:
             duration=time.monotonic() - self._arrival.received_at,
             model=call.model if call else "",
             route=plan.route if plan else "",
-            deployment=self.deployment,
-            provider=self.provider,
+            deployment=asked.name if asked else "",
+            provider=asked.deployment.provider.name if asked else "",
             key=self.key,
             stream=call.stream if call else False,
             attempts=self.attempts,
@@ -240,7 +238,3 @@ def _attributes(finished: RequestFinished) -> dict[str, str | int | float]:
         "llm_proxy.attempts": finished.attempts,
     }
     return {name: value for name, value in told.items() if value not in (None, "")}
-
-
-def _printable(text: str) -> bytes:
-    return bytes(byte for byte in text.encode("ascii", "replace") if 0x20 <= byte <= 0x7E)

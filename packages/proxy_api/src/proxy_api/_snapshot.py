@@ -27,7 +27,6 @@ from proxy_core import (
     Unlimited,
     Usage,
     estimate_tokens,
-    expand_target,
     order_deployments,
 )
 from proxy_core.errors import ModelNotFound, PermissionRefused
@@ -113,10 +112,9 @@ class Snapshot:
 
     def _attempts(self, route: Route, wildcard: str) -> tuple[Attempt, ...]:
         if len(route.deployments) == 1:
-            only = route.deployments[0]
-            return (Attempt(only, expand_target(only.model, wildcard)),)
+            return (route.deployments[0].attempt(wildcard),)
         return tuple(
-            Attempt(deployment, expand_target(deployment.model, wildcard))
+            deployment.attempt(wildcard)
             for deployment in order_deployments(route.deployments, self.rng.random)
         )
 
