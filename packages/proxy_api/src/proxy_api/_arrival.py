@@ -22,6 +22,7 @@ CLIENT_GONE: Final = "llm_proxy.client_gone"
 ADMIN_SOCKET: Final = "llm_proxy.admin_socket"
 """The ASGI extension that a request has which came by the admin socket."""
 
+_JSON: Final = b"application/json"
 _LARGE: Final = 1024 * 1024
 """Bytes of a body that is read in a thread, so that others are served between its passes."""
 
@@ -88,28 +89,35 @@ class Arrival:
     async def body(self, at_most: int) -> bytes:
         """The whole JSON body. Raises UnsupportedMedia, BodyTooLarge, ClientGone."""
         self._check_media()
-        length = self.header(b"content-length")
-        if length.isdecimal() and int(length) > at_most:
+        length = self._headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > at_most:
             raise _too_large(at_most)
-        parts: list[bytes] = []
-        size = 0
-        more = True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size > at_most:
-                raise _too_large(at_most)
-            parts.append(part)
-            more = message.get("more_body", False)
+        body, more = await self._part()
+        if more:
+            parts, size = [body], len(body)
+            while more and size <= at_most:
+                part, more = await self._part()
+                parts.append(part)
+                size += len(part)
+            body = b"".join(parts)
+        if len(body) > at_most:
+            raise _too_large(at_most)
         self.departure.watch()
-        if size == 0:
+        if not body:
             raise InvalidRequest("The request has no body: send a JSON object.")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return body
+
+    async def _part(self) -> tuple[bytes, bool]:
+        """What has come of the body, and whether more follows. Raises ClientGone."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message.get("body", b""), message.get("more_body", False)
 
     def _check_media(self) -> None:
+        headers = self._headers
+        if headers.get(b"content-type") == _JSON and b"content-encoding" not in headers:
+            return
         kind = self.header(b"content-type").partition(";")[0].strip().lower()
         if kind != "application/json":
             told = repr(kind) if kind else "missing"

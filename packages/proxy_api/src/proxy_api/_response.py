@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import aclosing, suppress
 from typing import Final, Protocol
 
@@ -145,16 +146,17 @@ class _Sending:
         await self._last(body)
 
     async def _head(self, status: int, headers: Headers) -> None:
-        self._arrival.is_committed = True
-        headers.append((b"x-request-id", self._arrival.request_id.encode()))
+        arrival = self._arrival
+        arrival.is_committed = True
+        headers.append((b"x-request-id", arrival.request_id.encode()))
         await self._out({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def _part(self, chunk: bytes) -> None:
-        await self._out({"type": "http.response.body", "body": chunk, "more_body": True})
+    def _part(self, chunk: bytes) -> Awaitable[None]:
+        return self._out({"type": "http.response.body", "body": chunk, "more_body": True})
 
-    async def _last(self, chunk: bytes) -> None:
+    def _last(self, chunk: bytes) -> Awaitable[None]:
         self._ended = True
-        await self._out({"type": "http.response.body", "body": chunk, "more_body": False})
+        return self._out({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _out(self, message: Message) -> None:
         self._busy = True
