@@ -24,7 +24,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_logging import StructuredLogger, _journal, bound_request
+from proxy_logging import LogObserver, RequestFinished, StructuredLogger, _journal, bound_request
 from proxy_logging._configure import StdlibHandler, use
 from proxy_logging._journal import field_name, fields
 from proxy_logging._output import JsonLine, Output
@@ -198,6 +198,33 @@ class TestEntry:
         assert trace.startswith("Traceback (most recent call last):\n")
         assert trace.endswith("\nValueError: wrong")
 
+    async def test_a_finished_request_is_an_entry_at_once(self, journal: Reader) -> None:
+        """Each is a datagram of its own: nothing is gained by waiting, so none waits."""
+        use(Output("json", journal=journal.path, hold=60.0))
+        observe = LogObserver(StructuredLogger("llm-proxy"))
+        for note in ("gpt", "two\nlines"):
+            observe(
+                RequestFinished(
+                    request_id="req_1",
+                    surface="chat",
+                    status=200,
+                    outcome="ok",
+                    duration=0.25,
+                    model=note,
+                    stream=True,
+                )
+            )
+            entry = journal.entry()
+            line = json.loads(entry["MESSAGE"])
+            assert (line["model"], entry["MODEL"]) == (note, note)
+            assert (entry["STATUS"], entry["STREAM"], entry["DURATION_MS"]) == (
+                "200",
+                "true",
+                "250.0",
+            )
+            assert entry["TIMESTAMP"] == line["timestamp"]
+            assert len(entry) == len(line) + 3
+
     def test_no_secret_becomes_a_field(self, journal: Reader, logger: StructuredLogger) -> None:
         """Names, values and exceptions are cleaned, in the line and beside it."""
         given = {
@@ -344,6 +371,7 @@ class TestNothingIsLost:
     ) -> None:
         """A line of 200 KB arrives whole: a datagram without data, with one sealed file."""
         use(Output("json", journal=journal.path))
+        gc.collect()
         before = _open_files()
         parts = {f"part_{number}": "x" * 16_000 for number in range(13)}
         StructuredLogger("s").info("huge", **parts)

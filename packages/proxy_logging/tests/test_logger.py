@@ -219,6 +219,15 @@ class TestNeverRaises:
         StructuredLogger("s").info("\ud800", port=4000)
         assert [line["port"] for line in lines_of(stream)] == [4000, 4000]
 
+    def test_the_console_form_has_a_text_for_them_too(self) -> None:
+        """A lone surrogate and a huge integer cost neither the line nor what else is on it."""
+        stream = io.StringIO()
+        configure_logging("console", "info", stream)
+        StructuredLogger("s").info("ü \ud800", a="ü\ud800", b=2**200, c=-(2**100_000), port=4000)
+        text = stream.getvalue()
+        assert f" s ü \\ud800 a=ü\\ud800 b={2**200:#x} c=-0x1" in text
+        assert text.endswith(" port=4000\n")
+
     def test_a_long_text_is_cut(self, stream: io.StringIO) -> None:
         """A body of megabytes is not written; what is missing is said."""
         StructuredLogger("s").info("x", body="a" * 5_000_000)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -14,6 +16,8 @@ from proxy_logging import testing
 
 def test_all_is_sorted_and_exact() -> None:
     """Every public name of the package is listed, nothing else, in order."""
+    for name in proxy_logging.__all__:
+        getattr(proxy_logging, name)  # it stands there once it was asked for
     public = {
         name
         for name, value in vars(proxy_logging).items()
@@ -37,3 +41,13 @@ def test_each_module_lists_names_that_exist(name: str) -> None:
 def test_testing_is_importable_by_path() -> None:
     """The doubles are public under `proxy_logging.testing`."""
     assert testing.__all__ == ["CountedSpan", "CountingTracer", "RecordingObserver", "captured"]
+
+
+def test_who_tells_of_events_waits_for_no_library() -> None:
+    """Events and ``fan_out`` come without structlog and prometheus-client, which take 100 ms."""
+    program = (
+        "import sys; from proxy_logging import BreakerChanged, RequestFinished, fan_out;"
+        "print(*{'structlog', 'prometheus_client'} & {*sys.modules})"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert told.stdout.split() == []

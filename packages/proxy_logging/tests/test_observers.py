@@ -12,6 +12,8 @@ from proxy_logging import (
     ConfigReloaded,
     Event,
     LogObserver,
+    Metrics,
+    NoMetrics,
     Observer,
     RequestFinished,
     RequestStarted,
@@ -69,6 +71,35 @@ class TestFanOut:
         assert [who for who, _ in reports] == [one, two]
         assert all(isinstance(error, KeyError) for _, error in reports)
         assert lines == []
+
+    def test_an_observer_that_derives_from_ours_is_called_itself(self) -> None:
+        """A call of its own sees every event, also those that ours does nothing with."""
+
+        class Mine(Metrics):
+            def __call__(self, event: Event, /) -> None:
+                seen.append(event)
+
+        class Logs(LogObserver):
+            def __call__(self, event: Event, /) -> None:
+                seen.append(event)
+
+        seen: list[Event] = []
+        observe = fan_out(Mine(), Logs(StructuredLogger("s")), NoMetrics())
+        observe(STARTED)
+        observe(FULL)
+        assert seen == [STARTED, STARTED, FULL, FULL]
+
+    def test_hands_each_kind_to_ours(self) -> None:
+        """Logs and metrics behind it see what they see without it, whichever event comes first."""
+        metrics = Metrics()
+        with captured() as lines:
+            observe = fan_out(LogObserver(StructuredLogger("s")), metrics)
+            for event in (STARTED, STARTED, FULL, ConfigReloaded(result="unchanged", changes=())):
+                observe(event)
+        assert [line["event"] for line in lines] == ["request", "config_reloaded"]
+        value = metrics.registry.get_sample_value
+        assert value("llm_proxy_in_flight_requests", {"surface": "chat"}) == 1
+        assert value("llm_proxy_config_reloads_total", {"result": "unchanged"}) == 1
 
     def test_a_failing_report_is_swallowed(self) -> None:
         """Even a broken `on_error` doesn't reach the request."""

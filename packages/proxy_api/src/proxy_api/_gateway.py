@@ -117,6 +117,7 @@ class Gateway:
         await asyncio.gather(*self._closing)
         # Flushing to a collector that is away takes seconds.
         await asyncio.to_thread(self._parts.tracer.shutdown)
+        self.logger.flush()
 
     def _swap(self, snapshot: Snapshot, runtime: Runtime) -> None:
         if self._inside:

@@ -30,6 +30,7 @@ _RESERVED = re.compile(  # what systemd itself sets or acts on: systemd.journal-
 )
 _BUFFER = 8 << 20  # what libsystemd asks for; net.core.wmem_max is what one gets
 _MAX_FIELDS = 200  # an entry of more than 1,024 is dropped whole
+_SCALARS = frozenset({str, int, float, bool})
 _decode = msgspec.json.Decoder().decode
 _Write = Callable[[str], None]
 
@@ -113,19 +114,34 @@ class Journal:
 
 def fields(line: str) -> bytes:
     """The scalar values of a line of JSON as the protocol has them, and who speaks."""
+    values = _decode(line)
+    framed = b""
+    if (
+        "\\" in line
+        or len(values) > _MAX_FIELDS
+        or not _SCALARS.issuperset(map(type, values.values()))
+    ):
+        values, framed = _sorted_out(values)
+    text = _template(tuple(values)) % tuple(
+        [
+            "true" if value is True else "false" if value is False else value
+            for value in values.values()
+        ]
+    )
+    speaker = f"SYSLOG_IDENTIFIER={who}\n" if (who := values.get("service")) else ""
+    return (speaker + text).encode(errors="replace") + framed
+
+
+def _sorted_out(values: dict[str, object]) -> tuple[dict[str, object], bytes]:
+    """What fits a line each, and the fields of what has lines of its own; the rest has no field."""
     plain: dict[str, object] = {}
     framed = b""
-    for name, value in itertools.islice(_decode(line).items(), _MAX_FIELDS):
-        kind = type(value)
-        if kind is str and "\n" in value:
+    for name, value in itertools.islice(values.items(), _MAX_FIELDS):
+        if type(value) is str and "\n" in value:
             framed += _framed(field_name(name), value.encode(errors="replace"))
-        elif kind in (str, int, float):
+        elif type(value) in _SCALARS:
             plain[name] = value
-        elif kind is bool:
-            plain[name] = "true" if value else "false"
-    text = _template(tuple(plain)) % tuple(plain.values())
-    speaker = f"SYSLOG_IDENTIFIER={who}\n" if (who := plain.get("service")) else ""
-    return (speaker + text).encode(errors="replace") + framed
+    return plain, framed
 
 
 def _framed(name: str, data: bytes) -> bytes:

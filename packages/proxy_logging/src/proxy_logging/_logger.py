@@ -7,6 +7,7 @@ from typing import Any, Final, final
 
 import structlog
 
+from proxy_logging._events import RequestFinished
 from proxy_logging._output import Level, Output, unconfigured
 
 __all__ = ["StructuredLogger"]
@@ -62,6 +63,18 @@ class StructuredLogger:
     def write(self, level: Level, event: str, fields: Mapping[str, object]) -> None:
         """Write a line at a level by name, with fields that are a mapping already."""
         getattr(_output(), level)(event, self._fields, fields)
+
+    def request(self, event: RequestFinished) -> None:
+        """Write the line of a finished request: a warning when it failed, else at the level info.
+
+        The latter may wait, as `configure_logging` says. What isn't set isn't on it; durations are
+        in milliseconds, and a model's name is cut at 256 characters.
+        """
+        _output().request(self._fields, event)
+
+    def flush(self) -> None:
+        """Write the lines of requests that wait, whichever logger they came from."""
+        _output().flush()
 
     def __repr__(self) -> str:
         return f"StructuredLogger({self._fields['service']!r})"

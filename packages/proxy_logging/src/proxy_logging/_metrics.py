@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
@@ -81,10 +82,6 @@ class _Spread:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
     def cumulated(self) -> list[tuple[str, float]]:
         names = [*map(str, self.bounds), "+Inf"]
         sums: list[tuple[str, float]] = []
@@ -119,13 +116,14 @@ class _Family(Generic[_Child]):
 class _Route:
     """The children that one kind of finished request counts in, looked up once."""
 
-    __slots__ = ("cached", "duration", "first_token", "input", "output", "requests")
+    __slots__ = ("cached", "duration", "first_token", "in_flight", "input", "output", "requests")
 
     def __init__(self, store: _Store, event: RequestFinished) -> None:
         surface, route, provider = event.surface, event.route, event.provider
         self.requests = store.requests.child(
             surface, route, provider, str(event.status), event.outcome
         )
+        self.in_flight = store.in_flight.child(surface)
         self.duration = store.duration.child(surface, route)
         self.first_token = store.first_token.child(route, provider)
         self.input = store.tokens.child(route, provider, "input")
@@ -134,9 +132,10 @@ class _Route:
 
 
 class _Store:
-    """All numbers. Every method is called with the lock of `Metrics` held."""
+    """All numbers, under one lock; what each request does here makes few calls."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+        self.lock = Lock()
         self.requests = _Family(_Count, limit)
         self.duration = _Family(lambda: _Spread(_DURATION), limit)
         self.first_token = _Family(lambda: _Spread(_FIRST_TOKEN), limit)
@@ -154,17 +153,30 @@ class _Store:
         self._limit = limit
 
     def started(self, event: RequestStarted) -> None:
-        self.in_flight.child(event.surface).value += 1
+        lock = self.lock
+        lock.acquire()  # a with block takes three times as long
+        try:
+            self.in_flight.child(event.surface).value += 1
+        finally:
+            lock.release()
 
     def finished(self, event: RequestFinished) -> None:
-        self.in_flight.child(event.surface).value -= 1
-        route = self._route(event)
+        key = (event.route, event.provider, event.status, event.outcome, event.surface)
+        lock = self.lock
+        lock.acquire()
+        try:
+            self._finished(self._routes.get(key) or self._new_route(key, event), event)
+        finally:
+            lock.release()
+
+    def _finished(self, route: _Route, event: RequestFinished) -> None:
+        route.in_flight.value -= 1
         route.requests.value += 1
-        route.duration.add(event.duration)
+        _add(route.duration, event.duration)
         if event.first_token is not None:
-            route.first_token.add(event.first_token)
+            _add(route.first_token, event.first_token)
         if event.overhead is not None:
-            self.overhead.add(event.overhead)
+            _add(self.overhead, event.overhead)
         if event.input_tokens:
             route.input.value += event.input_tokens
         if event.output_tokens:
@@ -173,27 +185,32 @@ class _Store:
             route.cached.value += event.cached_tokens
 
     def attempt_failed(self, event: AttemptFailed) -> None:
-        self.attempt_failures.child(event.deployment, event.reason).value += 1
+        with self.lock:
+            self.attempt_failures.child(event.deployment, event.reason).value += 1
 
     def breaker_changed(self, event: BreakerChanged) -> None:
-        self.breaker_state.child(event.breaker).value = _BREAKER_VALUES[event.after]
-        self.breaker_transitions.child(event.breaker, event.before, event.after).value += 1
+        with self.lock:
+            self.breaker_state.child(event.breaker).value = _BREAKER_VALUES[event.after]
+            self.breaker_transitions.child(event.breaker, event.before, event.after).value += 1
 
     def config_reloaded(self, event: ConfigReloaded) -> None:
-        self.reloads.child(event.result).value += 1
         success = event.result != "refused"
-        self.reload_success.child().value = success
-        if success:
-            self.reload_time.child().value = self._clock()
+        with self.lock:
+            self.reloads.child(event.result).value += 1
+            self.reload_success.child().value = success
+            if success:
+                self.reload_time.child().value = self._clock()
 
-    def _route(self, event: RequestFinished) -> _Route:
-        key = (event.route, event.provider, event.status, event.outcome, event.surface)
-        found = self._routes.get(key)
-        if found is None:
-            found = _Route(self, event)
-            if len(self._routes) < self._limit:
-                self._routes[key] = found
-        return found
+    def _new_route(self, key: tuple[object, ...], event: RequestFinished) -> _Route:
+        route = _Route(self, event)
+        if len(self._routes) < self._limit:
+            self._routes[key] = route
+        return route
+
+
+def _add(spread: _Spread, value: float) -> None:
+    spread.counts[bisect_left(spread.bounds, value)] += 1
+    spread.total += value
 
 
 class Metrics(Collector):
@@ -210,6 +227,8 @@ class Metrics(Collector):
         clock: the time of day in seconds since 1970, for the time of a reload.
     """
 
+    handlers_say_all = True
+
     def __init__(
         self,
         registry: CollectorRegistry | None = None,
@@ -218,10 +237,9 @@ class Metrics(Collector):
         max_series: int = 2_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._lock = Lock()
         self._version = version
         self._store = store = _Store(max_series, clock)
-        self._handlers: dict[type[Event], Callable[..., None]] = {
+        self.handlers: Mapping[type[Event], Callable[[Any], None]] = {
             RequestStarted: store.started,
             RequestFinished: store.finished,
             AttemptFailed: store.attempt_failed,
@@ -235,10 +253,9 @@ class Metrics(Collector):
         registry.register(self)
 
     def __call__(self, event: Event, /) -> None:
-        handler = self._handlers.get(type(event))
+        handler = self.handlers.get(type(event))
         if handler is not None:
-            with self._lock:
-                handler(event)
+            handler(event)
 
     def render(self, accept: str | None = None) -> tuple[bytes, str]:
         """The body and the content type of an answer to a scrape.
@@ -255,7 +272,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All families with their present values, for the registry."""
-        with self._lock:
+        with self._store.lock:
             return list(self._families())
 
     def _families(self) -> Iterator[Metric]:
@@ -316,6 +333,9 @@ class Metrics(Collector):
 
 class NoMetrics:
     """Has the surface of `Metrics` and does nothing."""
+
+    handlers_say_all = True
+    handlers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType({})
 
     def __call__(self, event: Event, /) -> None:
         """Forget the event."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import re
+import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from proxy_logging._events import RequestFinished
 from proxy_logging._journal import SOCKET, Journal, Prefixed, journal_lines, stderr_is_journal
 from proxy_logging._redact import Plain, looks_safe, names_look_safe, plain_fields
 from proxy_logging._request import REQUEST_FIELDS
+from proxy_logging._request_line import RequestLine, RequestLines, request_fields
 
 __all__ = ["FORMATS", "Format", "LEVELS", "Level", "Output", "Stream", "unconfigured"]
 
@@ -28,8 +33,13 @@ FORMATS: tuple[Format, ...] = ("auto", "json", "console")
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_NUMBERS = frozenset({float, bool, type(None)})
+_NEEDS_QUOTES = re.compile(r"[\s=\"']")
 _MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
 _COLOURS = {"debug": 2, "info": 32, "warning": 33, "error": 31, "critical": 31}
+_MOST_WAITING = 8
+"""Lines of requests that wait: together less than PIPE_BUF, for a pipe that processes share."""
+_MOST_FOR_A_FILE = 64
 _OWN_NAMES = frozenset({"timestamp", "level", "event"})
 
 # What JSON leaves unescaped but a terminal or a log reader may take for the end of a line, or for
@@ -52,12 +62,13 @@ class Timestamps:
         self._second = (-1, "")
 
     def __call__(self) -> str:
-        second, rest = divmod(int(self._clock() * 1000), 1000)
+        now = self._clock()
+        second = int(now)
         known, text = self._second
         if second != known:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = (second, text)
-        return text + _MILLISECONDS[rest]
+        return text + _MILLISECONDS[int((now - second) * 1000)]
 
 
 class Complete:
@@ -67,13 +78,13 @@ class Complete:
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._timestamp = Timestamps(clock)
+        self.timestamp = Timestamps(clock)
 
     def __call__(
         self, method: str, event: object, bound: Mapping[str, Any], given: Mapping[str, Any]
     ) -> dict[str, Any]:
         fields = {
-            "timestamp": self._timestamp(),
+            "timestamp": self.timestamp(),
             "level": method,
             "service": "",
             "event": event,
@@ -115,12 +126,11 @@ class JsonLine:
         self._encode = msgspec.json.Encoder().encode
 
     def __call__(self, _logger: WrappedLogger, _method: str, fields: EventDict) -> str:
-        values = fields.values()
-        if (
-            not _SCALARS.issuperset(map(type, values))
-            or not names_look_safe(tuple(fields))
-            or not looks_safe("\n".join([value for value in values if type(value) is str]))
-        ):
+        return self.general(fields)
+
+    def general(self, fields: Mapping[str, Any]) -> str:
+        """Any fields as a line; never raises."""
+        if not _need_no_walk(fields):
             return self._line(plain_fields(fields))
         try:
             return self._line(fields)
@@ -134,6 +144,16 @@ class JsonLine:
         return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
+def _need_no_walk(fields: Mapping[str, Any]) -> bool:
+    """Whether all values are plain and none looks like a secret: true for most lines."""
+    values = fields.values()
+    return (
+        _SCALARS.issuperset(map(type, values))
+        and names_look_safe(tuple(fields))
+        and looks_safe("\n".join([value for value in values if type(value) is str]))
+    )
+
+
 class ConsoleLine:
     """The last processor of the console form: for people, one line, and tracebacks set in below."""
 
@@ -141,12 +161,12 @@ class ConsoleLine:
         self._colours = colours
 
     def __call__(self, _logger: WrappedLogger, method: str, fields: EventDict) -> str:
-        rest = plain_fields(fields)
+        rest = dict(fields) if _need_no_walk(fields) else plain_fields(fields)
         trace = rest.pop("exception", None)
         time_of_day = str(rest.pop("timestamp"))[11:-1]
         rest.pop("level")
         service, event = (_one_line(str(rest.pop(name))) for name in ("service", "event"))
-        pairs = [f"{_one_line(name)}={_shown(value)}" for name, value in rest.items()]
+        pairs = [f"{_shown_name(name)}={_shown(value)}" for name, value in rest.items()]
         level = self._paint(f"{method:<8}", _COLOURS.get(method, 0))
         line = " ".join([time_of_day, level, service, self._paint(event, 1), *pairs])
         if trace is None:
@@ -158,11 +178,24 @@ class ConsoleLine:
 
 
 def _one_line(text: str) -> str:
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    if text.isprintable():
+        return text
+    text = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no encoding
+
+
+@functools.lru_cache(maxsize=512)
+def _shown_name(name: str) -> str:
+    return _one_line(name)
 
 
 def _shown(value: Plain) -> str:
-    if isinstance(value, str) and value and not re.search(r"[\s=\"']", value):
+    if type(value) is int:
+        # A decimal form of thousands of digits is an error.
+        return repr(value) if abs(value) < 2**63 else f"{value:#x}"
+    if type(value) in _NUMBERS:
+        return repr(value)
+    if isinstance(value, str) and value and not _NEEDS_QUOTES.search(value):
         return _one_line(value)
     return _one_line(repr(value))
 
@@ -170,25 +203,76 @@ def _shown(value: Plain) -> str:
 class _Lines:
     """What structlog calls a wrapped logger: a method per level, each writes one line.
 
-    A stream that can't be written to costs the line and nothing else: the requests go on.
+    A line is written when the method returns, and those that wait go before it. A stream that can't
+    be written to costs what was to be written and nothing else: the requests go on.
+
+    Args:
+        render: the text of what waits.
+        hold: seconds that what is given to `later` may wait where a loop runs; 0: nothing waits.
     """
 
-    def __init__(self, stream: Stream | None) -> None:
+    def __init__(
+        self, stream: Stream | None, render: Callable[[Sequence[RequestLine]], str], hold: float
+    ) -> None:
         self._stream = stream
-        self._lock = threading.Lock()
+        self._render = render
+        self._hold = hold
+        self._lock = threading.RLock()  # a signal's handler may log too
+        self._waiting: list[RequestLine] = []
+        self._timed: asyncio.AbstractEventLoop | None = None
+        self._most = _most_waiting(stream) if hold else 1
 
     def info(self, line: str) -> None:
-        stream = sys.stderr if self._stream is None else self._stream
-        try:
-            with self._lock:
-                stream.write(line + "\n")
-                stream.flush()
-        except UnicodeEncodeError:
-            self.info(line.encode("ascii", "backslashreplace").decode())
-        except (AttributeError, OSError, ValueError):  # None, a full disk, closed
-            return
+        with self._lock:
+            self.flush()
+            self._write(line + "\n")
 
     debug = warning = error = critical = info
+
+    def later(self, line: RequestLine) -> None:
+        waiting = self._waiting
+        waiting.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if len(waiting) >= self._most:
+            self.flush()
+        elif loop is not self._timed:
+            self._timed = loop
+            loop.call_later(self._hold, self._tick)
+
+    def _tick(self) -> None:
+        self._timed = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            # Others may append at any time; nobody else takes away.
+            waiting = self._waiting[:]
+            if waiting:
+                del self._waiting[: len(waiting)]
+                self._write(self._render(waiting))
+
+    def _write(self, text: str) -> None:
+        stream = sys.stderr if self._stream is None else self._stream
+        try:
+            stream.write(text)
+            stream.flush()
+        except UnicodeEncodeError:
+            self._write(text.encode("ascii", "backslashreplace").decode())
+        except (AttributeError, OSError, RuntimeError, ValueError):
+            return  # no stream, a full disk, a write inside a write (signals), closed
+
+
+def _most_waiting(stream: Stream | None) -> int:
+    try:
+        mode = os.fstat((stream or sys.stderr).fileno()).st_mode  # type: ignore[union-attr]
+    except (AttributeError, OSError, ValueError):  # a stream without a file
+        return _MOST_WAITING
+    return _MOST_FOR_A_FILE if stat.S_ISREG(mode) else _MOST_WAITING
 
 
 class Output:
@@ -202,6 +286,10 @@ class Output:
 
     With no stream and systemd's journal as standard error, JSON goes to the journal's socket, each
     line as an entry with its level and its fields; console lines get systemd's ``<N>`` prefix.
+
+    Args:
+        hold: seconds that the JSON line of a finished request may wait on its way to a stream, so
+            that several travel in one write; it waits only where a loop runs.
     """
 
     def __init__(
@@ -212,19 +300,25 @@ class Output:
         *,
         clock: Callable[[], float] = time.time,
         journal: str = SOCKET,
+        hold: float = 0.0,
     ) -> None:
         terminal = bool(getattr(stream or sys.stderr, "isatty", bool)())
-        last: Callable[[WrappedLogger, str, EventDict], str] = JsonLine()
+        json = JsonLine()
+        last: Callable[[WrappedLogger, str, EventDict], str] = json
         console = format == "console" or (format == "auto" and terminal)
         if console:
             last = ConsoleLine(colours=terminal and "NO_COLOR" not in os.environ)
         self.level = level
         self._complete = Complete(clock)
         self._last = last
-        lines: _Lines | Prefixed | Journal = _Lines(stream)
+        requests = RequestLines(json.general, self._complete.timestamp)
+        plain = _Lines(stream, requests.text, hold)
+        lines: _Lines | Prefixed | Journal = plain
         if stream is None and stderr_is_journal():
-            lines = journal_lines(lines.info, console=console, path=journal)
+            lines = journal_lines(plain.info, console=console, path=journal)
         self._lines = lines
+        self.flush = plain.flush
+        weakref.finalize(self, plain.flush)  # at the interpreter's end too
         self.processors: list[structlog.typing.Processor] = [
             self._complete.processor,
             exception_text,
@@ -236,9 +330,36 @@ class Output:
             functools.partial(self._write, puts[name], name) if name in puts else _nothing
             for name in LEVELS
         )
+        self._requests = requests
+        self._later = plain.later
+        self.request: Callable[[Mapping[str, Any], RequestFinished], None] = self._request_later
+        if lines is not plain:
+            self.request = self._request_now
+        if console or "info" not in puts:
+            self.request = self._request
 
     def __call__(self, *_: Any) -> _Lines | Prefixed | Journal:
         return self._lines
+
+    def _request_later(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
+        if event.outcome != "failed" and len(bound) == 1 and not REQUEST_FIELDS.get():
+            line = self._requests.line(event, bound["service"])
+            if line is not None:
+                self._later(line)
+                return
+        self._request(bound, event)
+
+    def _request_now(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
+        if event.outcome != "failed" and len(bound) == 1 and not REQUEST_FIELDS.get():
+            line = self._requests.line(event, bound["service"])
+            if line is not None:
+                self._lines.info(self._requests.text((line,))[:-1])
+                return
+        self._request(bound, event)
+
+    def _request(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
+        put = self.warning if event.outcome == "failed" else self.info
+        put("request", bound, request_fields(event))
 
     def _write(
         self,
