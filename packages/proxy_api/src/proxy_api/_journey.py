@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from proxy_api._arrival import Arrival
-from proxy_api._plan import Plan
+from proxy_api._plan import Attempt, Plan
 from proxy_api._recorder import Record
 from proxy_api._snapshot import Snapshot
 from proxy_core import Call, Reply, hold
@@ -54,23 +54,24 @@ async def first_answer(call: Call, plan: Plan, record: Record, deliver: Deliver)
     failures: list[UpstreamError] = []
     course = plan.course()
     while (attempt := course.next(failures, record.attempts)) is not None:
-        committed = False
-        deployment = attempt.deployment
         try:
-            # The breaker's block is around the answer's: it has to see a failure in the stream.
-            with deployment.breaker.permit() as permit, record.attempt(attempt):
-                asking = deployment.provider.send(
-                    call, model=attempt.model, timeouts=deployment.timeouts
-                )
-                async with asking as reply:
-                    await hold(reply)
-                    if reply.has_content:
-                        permit.succeeded()
-                    committed = True
-                    await deliver(reply)
-                    return
+            await asked(call, attempt, record, deliver)
+            return
         except UpstreamError as failure:
             failures.append(failure)
-            if committed or record.is_committed:
+            if record.is_committed:
                 raise
     raise failures[0] if len(failures) == 1 else NoDeploymentAnswered(call.model, failures)
+
+
+async def asked(call: Call, attempt: Attempt, record: Record, deliver: Deliver) -> None:
+    """One attempt, its answer held back until there is content."""
+    deployment = attempt.deployment
+    # The breaker's block is around the answer's, or it would never see a failure in the stream.
+    with deployment.breaker.permit() as permit, record.attempt(attempt):
+        asking = deployment.provider.send(call, model=attempt.model, timeouts=deployment.timeouts)
+        async with asking as reply:
+            await hold(reply)
+            if reply.has_content:
+                permit.succeeded()
+            await deliver(reply)

@@ -85,8 +85,8 @@ class Record:
 
     @property
     def is_committed(self) -> bool:
-        """Whether the client has its status: from then on no other deployment may be asked."""
-        return self._arrival.is_committed
+        """Whether there is an answer, or a status was sent: nobody else may be asked then."""
+        return self._reply is not None or self._arrival.is_committed
 
     def attempt(self, attempt: Attempt) -> _Timed:
         """One upstream attempt, as a ``with`` block: counted, timed, and told when it fails."""
@@ -178,7 +178,7 @@ class Record:
         )
 
     def _status(self, error: BaseException | None) -> int:
-        if self._reply is not None or self.is_committed:
+        if self.is_committed:
             return 200
         return (
             status_of(error)
