@@ -220,6 +220,70 @@ def test_depth_is_counted_exactly(data: st.DataObject, width: int) -> None:
                 Document.parse(raw)
 
 
+@given(data=st.data())
+def test_depth_is_counted_exactly_where_containers_are_opened(data: st.DataObject) -> None:
+    """Levels count the same in one of many messages, in its parts, in arrays and in objects."""
+    around = data.draw(
+        st.sampled_from(
+            [
+                ('{"messages":[%s{"role":"user","content":', "}]}", 3),
+                ('{"messages":[%s{"content":[{"type":"text","text":', "}]}]}", 5),
+                ('{"tools":{"a":[[],{}],"b":[%s[', "]]}}", 4),
+                ('{"input":[%s', "]}", 2),
+            ]
+        )
+    )
+    beginning, ending, levels = around
+    rows = '{"role":"user","content":"[[{\\"["},' * data.draw(st.integers(40, 80))
+    for depth, fits in ((MAX_DEPTH - levels, True), (MAX_DEPTH - levels + 1, False)):
+        raw = (beginning % rows + data.draw(nested(depth)) + ending).encode()
+        if fits:
+            assert Document.parse(raw).raw is raw
+        else:
+            with pytest.raises(MalformedDocument, match="128 levels"):
+                Document.parse(raw)
+
+
+BRACKETS = {
+    "arrays": b"[" + b"[]," * 1_500_000 + b"1]",
+    "objects": b"[" + b"{}," * 1_500_000 + b"1]",
+    "nested": b"[" * 2_000_000 + b"]" * 2_000_000,
+    "strings and brackets": b"[" + b'["["],' * 700_000 + b"1]",
+}
+
+
+@pytest.mark.parametrize("value", BRACKETS.values(), ids=list(BRACKETS))
+def test_a_body_of_brackets_is_refused_soon(value: bytes) -> None:
+    """Counting their levels would take a second for 32 MB; 4 MB take some milliseconds."""
+    begun = time.process_time()
+    with pytest.raises(MalformedDocument, match=r"brackets|128 levels"):
+        Document.parse(b'{"model":"m","messages":%s}' % value)
+    assert time.process_time() - begun < 0.2
+
+
+def test_large_texts_are_not_taken_for_depth() -> None:
+    """Megabytes of code, JSON in strings and many messages are no structure."""
+    code = json.dumps('{"a": [[1, 2], {"b": []}], "c": "\\\\"}\n' * 2_000)
+    rows = ",".join(f'{{"role":"user","content":{code}}}' for _ in range(20))
+    for raw in (f'{{"messages":[{rows}]}}', f'{{"input":[{",".join([code] * 20)}]}}'):
+        assert len(raw) > 1_500_000
+        assert Document.parse(raw.encode()).raw
+
+
+@pytest.mark.parametrize("gap", [None, 2, "\t"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_common_layouts_are_kept(gap: Any, end: str) -> None:
+    """What json.dumps and pretty printers write, with and without a line break at the end."""
+    value = {"id": "c", "model": "a", "choices": [{"n": {"model": "x"}}], "usage": {}}
+    raw = (json.dumps(value, indent=gap) + end).encode()
+    expected = (json.dumps(value | {"model": "b"}, indent=gap) + end).encode()
+    for owned in ((), OWNED):
+        document = Document.parse(raw, owned)
+        assert document.replaced({"model": b'"b"'}) == expected
+        told = document.replaced({"model": b'"b"', "seed": b"7"})
+        assert json.loads(told) == value | {"model": "b", "seed": 7}
+
+
 BAD = {
     "empty": b"",
     "blank": b" \n",
@@ -343,7 +407,7 @@ def test_repeated_values_share_one_allowance() -> None:
 
 def test_a_value_too_large_to_skip_is_not_walked() -> None:
     """What it costs doesn't grow with the value: the steps stop at the allowance."""
-    raw = b'{"x":[' + b"[]," * 3_000_000 + b'1],"x":1}'
+    raw = b'{"x":[' + b'"",' * 3_000_000 + b'1],"x":1}'
     document = Document.parse(raw)
     begun = time.process_time()
     with pytest.raises(MalformedDocument, match="too large to skip"):

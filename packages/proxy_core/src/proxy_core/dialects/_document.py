@@ -10,21 +10,30 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "MAX_FIELDS", "Document", "MalformedDocument"]
+from proxy_core.dialects._depth import (
+    LARGE,
+    MAX_DEPTH,
+    SHALLOW,
+    TOO_DEEP,
+    TooDeep,
+    check_brackets,
+    check_depth,
+)
 
-MAX_DEPTH: Final = 128
-"""Nesting that we accept; the decoders' own limits differ by Python version (900 to 5,000)."""
+__all__ = ["MAX_DEPTH", "MAX_FIELDS", "Document", "MalformedDocument"]
 
 MAX_FIELDS: Final = 1_000
 """Fields of the top level, repeated ones counted; each costs a step in Python."""
 
 MAX_SKIPPED: Final = 256 * 1024
 """Bytes of all repeated values together: their ends are searched in Python, some 3 MB a second."""
+
+_CHEAP: Final = 16 * 1024
+"""Bytes that are sooner copied than reckoned with."""
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_key = msgspec.json.Decoder(str).decode
@@ -35,10 +44,9 @@ _SPACE: Final = re.compile(rb"[ \t\r\n]*")
 _COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 _SCALAR: Final = re.compile(rb"[^,}\] \t\r\n]+")
 _BRACKET_OR_STRING: Final = re.compile(rb'[\[\]{}]|"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BEGINNING: Final = re.compile(rb'\{([ \t\r\n]*)"[^"\\]*"(: ?)')
+_BLANKS: Final = b" \t\r\n"
 _ENDS_VALUE: Final = frozenset(b",} \t\r\n")
-_TO_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'[]{}"'))
-_QUOTED: Final = re.compile(rb'"[^"]*"')
 
 
 class MalformedDocument(ValueError):
@@ -47,6 +55,12 @@ class MalformedDocument(ValueError):
     def __init__(self, message: str, *, key: str | None = None) -> None:
         super().__init__(message)
         self.key = key
+
+
+_Layout = tuple[bytes, bytes, bytes, bytes]
+"""What stands before the first key, between fields, between key and value, and at the end."""
+
+_COMPACT: Final[_Layout] = (b"{", b",", b":", b"}")
 
 
 class _Span(NamedTuple):
@@ -61,12 +75,13 @@ class Document:
     Of keys that occur twice ``fields`` holds the last; ``parse`` refuses those that are owned.
     """
 
-    __slots__ = ("_compact", "fields", "raw")
+    __slots__ = ("_layout", "fields", "raw")
 
-    def __init__(self, raw: bytes, fields: dict[str, msgspec.Raw], *, compact: bool) -> None:
+    def __init__(self, raw: bytes, fields: dict[str, msgspec.Raw]) -> None:
         self.raw = raw
         self.fields = fields
-        self._compact = compact
+        self._layout: _Layout | None = None
+        """None also where nobody has looked yet."""
 
     @classmethod
     def parse(cls, raw: bytes, owned: Collection[str] = ()) -> Document:
@@ -74,7 +89,13 @@ class Document:
         try:
             if not raw.isascii():
                 raw.decode()
+            if len(raw) > LARGE:
+                check_brackets(raw)
             fields = _decode(raw)
+            if len(raw) > SHALLOW:
+                check_depth(raw, fields)
+        except TooDeep as error:
+            raise MalformedDocument(str(error)) from None
         except UnicodeDecodeError as error:
             raise MalformedDocument(f"not valid UTF-8 at byte {error.start}") from None
         except msgspec.ValidationError as error:
@@ -82,17 +103,14 @@ class Document:
         except msgspec.DecodeError as error:
             raise MalformedDocument(f"not valid JSON: {error}") from None
         except RecursionError:
-            raise _too_deep() from None
-        _check_depth(raw)
+            raise MalformedDocument(TOO_DEEP) from None
         if len(fields) > MAX_FIELDS:
             raise _too_many()
-        # The encoder writes compact JSON, so an equal length proves that there was no whitespace,
-        # no duplicate and no escaped key to lose. Control characters could be escaped in two
-        # spellings of one length, hence isprintable.
-        compact = len(_encode(fields)) == len(raw) and all(map(str.isprintable, fields))
-        document = cls(raw, fields, compact=compact)
-        if not compact and owned:
-            document._refuse_duplicates(owned)
+        document = cls(raw, fields)
+        if owned:
+            document._layout = _layout_of(raw, fields)
+            if document._layout is None:
+                document._refuse_duplicates(owned)
         return document
 
     @classmethod
@@ -108,9 +126,22 @@ class Document:
         """
         if not edits:
             return self.raw
-        if self._compact:
+        layout = self._layout or _layout_of(self.raw, self.fields)
+        if layout is _COMPACT:
             return _encode(self.fields | {key: msgspec.Raw(value) for key, value in edits.items()})
-        return self._spliced(edits)
+        return self._spliced(edits) if layout is None else self._rewritten(edits, layout)
+
+    def _rewritten(self, edits: Mapping[str, bytes], layout: _Layout) -> bytes:
+        lead, comma, colon, tail = layout
+        if added := self._added(edits):
+            brace = tail.index(b"}")
+            tail = b"%b,%b%b" % (tail[:brace], added, tail[brace:])
+        fields = {key: edits.get(key, value) for key, value in self.fields.items()}
+        return _written(fields, (lead, comma, colon, tail))
+
+    def _added(self, edits: Mapping[str, bytes]) -> bytes:
+        fresh = [(key, value) for key, value in edits.items() if key not in self.fields]
+        return b",".join(_encode(key) + b":" + value for key, value in fresh)
 
     def _spliced(self, edits: Mapping[str, bytes]) -> bytes:
         pieces: list[bytes] = []
@@ -119,9 +150,7 @@ class Document:
             if span.key in edits:
                 pieces += (self.raw[at : span.start], edits[span.key])
                 at = span.end
-        added = b",".join(
-            _encode(key) + b":" + value for key, value in edits.items() if key not in self.fields
-        )
+        added = self._added(edits)
         if added:
             brace = self.raw.rindex(b"}")
             pieces += (self.raw[at:brace], b"," if self.fields else b"", added)
@@ -170,6 +199,44 @@ class Document:
                 )
 
 
+def _layout_of(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> _Layout | None:
+    """How a document is laid out, where each of its fields is in the same way.
+
+    None where it isn't, or where a key is repeated or escaped.
+    """
+    keys = "".join(fields)
+    if not keys.isprintable():
+        return None  # control characters could be escaped in two spellings of one length
+    if len(raw) < _CHEAP and len(_encode(fields)) == len(raw):
+        return _COMPACT
+    if not keys.isascii() or '"' in keys or "\\" in keys:
+        return None
+    # Two quotes, a colon and a comma for each field; a last comma is none, two braces are there.
+    # What is no longer has no whitespace and nothing that fields lacks.
+    if len(raw) == len(keys) + sum(map(len, fields.values())) + 4 * len(fields) + 1:
+        return _COMPACT
+    match = _BEGINNING.match(raw)
+    if match is None:
+        return None
+    lead, colon = match.groups()
+    last = raw.rindex(b"}")
+    while raw[last - 1] in _BLANKS:
+        last -= 1
+    comma = b"," + lead if lead or colon == b":" else b", "
+    layout = (b"{" + lead, comma, colon, raw[last:])
+    return layout if _written(fields, layout) == raw else None
+
+
+def _written(fields: Mapping[str, msgspec.Raw | bytes], layout: _Layout) -> bytes:
+    lead, comma, colon, tail = layout
+    pieces: list[msgspec.Raw | bytes] = []
+    for key, value in fields.items():
+        pieces += (comma, b'"%b"' % key.encode(), colon, value)
+    pieces[0] = lead
+    pieces.append(tail)
+    return b"".join(pieces)
+
+
 def _skip(pattern: re.Pattern[bytes], raw: bytes, at: int) -> int:
     match = pattern.match(raw, at)
     return match.end() if match else at
@@ -194,23 +261,6 @@ def _scan_value(raw: bytes, start: int, at_most: int) -> int:
         if depth == 0 or token.end() - start > at_most:
             return token.end()
     raise MalformedDocument("a value has no end")
-
-
-def _check_depth(raw: bytes) -> None:
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return
-    # Escapes go first, then all but quotes and brackets, then strings: what is left is bare
-    # structure, one step up or down a byte. Two quotes in a row open nothing that they don't close.
-    if b"\\" in raw:
-        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    marks = raw.translate(_TO_STEPS, _NOT_STRUCTURE).replace(b'""', b"")
-    steps = memoryview(_QUOTED.sub(b"", marks)).cast("b")
-    if max(accumulate(steps), default=0) > MAX_DEPTH:
-        raise _too_deep()
-
-
-def _too_deep() -> MalformedDocument:
-    return MalformedDocument(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _too_many() -> MalformedDocument:

@@ -20,6 +20,7 @@ from proxy_core.errors import InvalidRequest, UpstreamProtocolError
 __all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "OpenAIDialect"]
 
 _OWNED: Final = ("model", "stream", "stream_options", "max_tokens", "max_completion_tokens")
+_CAPS: Final = ("max_completion_tokens", "max_tokens")
 _LITERALS: Final = {b"true": True, b"false": False, b"null": False}
 _ASK_USAGE: Final = b"true"
 
@@ -49,7 +50,7 @@ class OpenAIDialect:
                 f"The request body could not be read: {error}.", param=error.key
             ) from None
         self._check_input(body)
-        caps = [_read_cap(body, key) for key in ("max_completion_tokens", "max_tokens")]
+        caps = [_read_cap(body, key) for key in _CAPS if key in body.fields]
         stream = self.streams and _read_flag(body, "stream")
         return Call(
             dialect=self.name,
@@ -105,7 +106,7 @@ class OpenAIDialect:
             raise InvalidRequest(
                 f"The field {field!r} is missing: it must be {types}.", param=field
             )
-        if bytes(memoryview(value)[:1]) not in beginnings:
+        if memoryview(value)[0] not in beginnings:
             raise InvalidRequest(
                 f"The field {field!r} is {_shown(value)}: it must be {types}.", param=field
             )

@@ -15,6 +15,7 @@ MAX_EVENT: Final = 8 * 1024 * 1024
 
 # Atomic groups, else "\r\n" would be read as a "\r" and an "\n", that is as a blank line.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_SMALL: Final = 64 * 1024
 _LONGEST_BEGINNING: Final = len(b"\r\n\r")
 _CR: Final = ord("\r")
 
@@ -35,35 +36,67 @@ class ServerEvent(NamedTuple):
 
 
 class EventSplitter:
-    """Feed it what was read, in any pieces; it gives whole events. ``rest`` is what has no end yet.
+    """Push what was read, in any pieces, and pop whole events; ``feed`` does both.
 
     The pieces never matter: the same bytes give the same events, and joined they are the input.
     """
 
-    __slots__ = ("_max", "rest")
+    __slots__ = ("_end", "_look", "_max", "at", "buffer")
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
         self._max = max_event
-        self.rest = bytearray()
+        self._look = 0
+        self._end = _end_by_line_feeds
+        self.buffer: bytes | bytearray = b""
+        self.at = 0
+        """Where in ``buffer`` the next event begins."""
+
+    @property
+    def rest(self) -> bytes:
+        """What has no end yet."""
+        return bytes(self.buffer[self.at :])
+
+    def push(self, data: bytes) -> None:
+        """Take what was read."""
+        buffer, at = self.buffer, self.at
+        left = len(buffer) - at
+        if not left:
+            buffer = data
+        elif left < _SMALL:
+            buffer = bytes(buffer[at:]) + data
+        else:
+            # Grows in place: a large event comes in many pieces.
+            buffer = bytearray(buffer) if isinstance(buffer, bytes) else buffer
+            del buffer[:at]
+            buffer += data
+        self.buffer = buffer
+        # A separator may straddle two reads: go back by its longest beginning.
+        self._look = max(0, left - _LONGEST_BEGINNING)
+        self.at = 0
+        self._end = _end_by_line_feeds if buffer.find(_CR, self._look) < 0 else _end_by_any
+
+    def pop(self) -> ServerEvent | None:
+        """The next whole event, if there is one. Raises EventTooLarge."""
+        buffer, at = self.buffer, self.at
+        end = self._end(buffer, self._look)
+        if end < 0:
+            self._look = max(at, len(buffer) - _LONGEST_BEGINNING)
+            if len(buffer) - at > self._max:
+                raise EventTooLarge(f"an event is larger than {self._max} bytes")
+            return None
+        self.at = self._look = end
+        return read_event(bytes(buffer[at:end]))
+
+    def skip(self, to: int) -> None:
+        """Go on at this place of ``buffer``, where an event begins."""
+        self.at = self._look = to
 
     def feed(self, data: bytes) -> list[ServerEvent]:
         """The events that these bytes complete. Raises EventTooLarge, then nothing more."""
-        # A separator may straddle two reads: go back by its longest beginning.
-        look = max(0, len(self.rest) - _LONGEST_BEGINNING)
-        buffer: bytes | bytearray = data
-        if self.rest:
-            self.rest += data
-            buffer = self.rest
-        end_of_event = _end_by_line_feeds if buffer.find(_CR, look) < 0 else _end_by_any
+        self.push(data)
         events: list[ServerEvent] = []
-        at = 0
-        while (end := end_of_event(buffer, look)) > 0:
-            events.append(read_event(bytes(buffer[at:end])))
-            at = look = end
-        if at or buffer is data:
-            self.rest = bytearray(buffer[at:])
-        if len(self.rest) > self._max:
-            raise EventTooLarge(f"an event is larger than {self._max} bytes")
+        while (event := self.pop()) is not None:
+            events.append(event)
         return events
 
 

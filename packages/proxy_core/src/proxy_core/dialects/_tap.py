@@ -9,6 +9,7 @@ import msgspec
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Usage
 from proxy_core.dialects._document import Document, MalformedDocument
+from proxy_core.dialects._run import Form, is_text
 from proxy_core.dialects._sse import (
     EventSplitter,
     EventTooLarge,
@@ -25,6 +26,10 @@ _NOTHING: Final = msgspec.Raw()
 _EMPTY: Final = frozenset({b"", b'""', b"null", b"[]", b"{}"})
 _DONE: Final = b"[DONE]"
 _BOM: Final = b"\xef\xbb\xbf"
+_LESSONS: Final = 8
+"""Forms learned in a row without a run; after that the stream is one whose events differ."""
+_TRIES: Final = 4
+"""Runs looked for in one read: each looks through the rest of it."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -37,8 +42,8 @@ class _Delta(msgspec.Struct, gc=False):
     refusal: msgspec.Raw = _NOTHING
     audio: msgspec.Raw = _NOTHING
 
-    def said(self) -> int:
-        """Bytes of JSON that carry something."""
+    def parts(self) -> list[msgspec.Raw]:
+        """The values that carry something."""
         parts = (
             self.content,
             self.tool_calls,
@@ -49,11 +54,7 @@ class _Delta(msgspec.Struct, gc=False):
             self.refusal,
             self.audio,
         )
-        size = 0
-        for part in parts:
-            if part is not _NOTHING:
-                size += _size(part)
-        return size
+        return [part for part in parts if part is not _NOTHING and _size(part)]
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -61,6 +62,16 @@ class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     text: msgspec.Raw = _NOTHING
     finish_reason: str | None = None
+
+    def parts(self) -> list[msgspec.Raw]:
+        """The values that carry something."""
+        parts = self.delta.parts() if self.delta is not None else []
+        return [*parts, self.text] if self.text is not _NOTHING and _size(self.text) else parts
+
+    def is_text(self) -> bool:
+        """Whether it may be one of many that differ in a text alone."""
+        delta = self.delta
+        return not self.finish_reason and (delta is None or delta.tool_calls is _NOTHING)
 
 
 _read_choices = msgspec.json.Decoder(list[_Choice]).decode
@@ -75,7 +86,9 @@ class StreamTap:
 
     __slots__ = (
         "_finished",
+        "_form",
         "_keep_usage",
+        "_lessons",
         "_name",
         "_said",
         "_seen",
@@ -86,7 +99,10 @@ class StreamTap:
         "has_content",
     )
 
-    def __init__(self, model: str, *, keep_usage: bool, usage: Usage) -> None:
+    def __init__(
+        self, model: str, *, keep_usage: bool, usage: Usage, lessons: int = _LESSONS
+    ) -> None:
+        """With no ``lessons`` each event is read strictly: slower, and the same to the client."""
         self._name = msgspec.json.encode(model)
         self._keep_usage = keep_usage
         self._usage = usage
@@ -94,48 +110,85 @@ class StreamTap:
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._said = 0
+        self._form: Form | None = None
+        self._lessons = lessons
         self.done = False
         self.has_content = False
         self.failure: UpstreamError | None = None
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for what was read from the upstream."""
+        if self.done or self.failure is not None:
+            return b""
+        out: list[bytes] = []
+        self._splitter.push(data)
         try:
-            events = self._splitter.feed(data)
+            self._pass_on(out)
+        except UpstreamError as failure:
+            self.failure = failure
         except EventTooLarge as error:
             self.failure = UpstreamProtocolError(f"the upstream's stream was cut: {error}")
-            return b""
-        return self._pass_on(events)
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def end(self) -> bytes:
         """The stream has ended: what the client is still owed. Sets ``failure`` if it broke off."""
         owed = b""
-        rest = self._splitter.rest
-        if rest.strip():
-            # An event without its blank line: SDKs would lose it.
-            last = bytes(rest)
-            if not last.endswith(b"\r\r"):
-                last = last.rstrip(b"\r\n") + b"\n\n"
-            owed = self._pass_on([read_event(last)])
+        last = self._splitter.rest
+        try:
+            if last.strip() and not self.done and self.failure is None:
+                # An event without its blank line: SDKs would lose it.
+                if not last.endswith(b"\r\r"):
+                    last = last.rstrip(b"\r\n") + b"\n\n"
+                owed = self._event(read_event(last))
+        except UpstreamError as failure:
+            self.failure = failure
         if self.failure is None and not self._is_whole():
-            self.failure = UpstreamDisconnected(
-                "the upstream's stream ended without a finish_reason"
-            )
+            self.failure = _unfinished()
         return owed
 
     def _is_whole(self) -> bool:
         return bool(self._finished) and self._seen <= self._finished
 
-    def _pass_on(self, events: list[ServerEvent]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if self.done or self.failure is not None:
-                break
-            try:
-                out.append(self._event(event))
-            except UpstreamError as failure:
-                self.failure = failure
-        return out[0] if len(out) == 1 else b"".join(out)
+    def _pass_on(self, out: list[bytes]) -> None:
+        tries = _TRIES
+        splitter = self._splitter
+        while not self.done and splitter.at < len(splitter.buffer):
+            form = self._form
+            if form is not None and tries and splitter.buffer.startswith(form.before, splitter.at):
+                tries -= 1
+                run = self._run(form)
+                if run:
+                    out.append(run)
+                    continue
+            event = splitter.pop()
+            if event is None:
+                return
+            out.append(self._event(event))
+
+    def _run(self, form: Form) -> bytes:
+        """The events from here on that are like the one learned from; empty where none is."""
+        splitter = self._splitter
+        buffer = splitter.buffer
+        run = form.run(buffer, splitter.at) if isinstance(buffer, bytes) else None
+        if run is None:
+            return b""
+        passed, end, said = run
+        splitter.skip(end)
+        said_before = self._said
+        self._said += said
+        if said:
+            self.has_content = True
+        self._estimate(said_before)
+        self._lessons = _LESSONS
+        return passed
+
+    def _learn(self, event: ServerEvent, passed: bytes, choice: _Choice, noise: bytes) -> None:
+        said = choice.parts()
+        if len(said) == 1:
+            text = bytes(said[0])
+            if text.startswith(b'"'):
+                self._lessons -= 1
+                self._form = Form.of(event.raw, passed, text, noise) or self._form
 
     def _event(self, event: ServerEvent) -> bytes:
         if event.name == b"error":
@@ -144,18 +197,27 @@ class StreamTap:
         bare = data.strip() if data is not None else b""
         if data is None or not bare:
             return self._without_data(event)
-        if not _is_text(event.raw):
+        if not is_text(event.raw):
             raise UpstreamProtocolError("the upstream's stream has an event that is not UTF-8")
         if bare == _DONE:
             self.done = True
             if not self._is_whole():
-                raise UpstreamDisconnected("the upstream's stream ended without a finish_reason")
+                raise _unfinished()
             return event.raw
         chunk = _read_chunk(data)
         error = chunk.fields.get("error")
         if error is not None and bytes(error) != b"null":
             raise failure_in_body(error)
-        unasked = self._watch(chunk)
+        choices = self._choices(chunk)
+        usage = chunk.fields.get("usage")
+        if usage is None or bytes(usage) == b"null":
+            self._watch(choices)
+            passed = self._renamed(event, chunk)
+            if self._lessons and len(choices) == 1 and choices[0].is_text():
+                self._learn(event, passed, choices[0], bytes(chunk.fields.get("obfuscation", b"")))
+            return passed
+        self._watch(choices, read_usage(usage))
+        unasked = not choices and not self._keep_usage and "choices" in chunk.fields
         return b"" if unasked else self._renamed(event, chunk)
 
     def _without_data(self, event: ServerEvent) -> bytes:
@@ -164,30 +226,23 @@ class StreamTap:
         if bare is not event.raw and not bare.startswith(_BOM):
             return self._event(read_event(bare))
         is_comment = all(line[:1] in (b"", b":") for line in event.raw.splitlines())
-        return event.raw if is_comment and _is_text(event.raw) else b""
+        return event.raw if is_comment and is_text(event.raw) else b""
 
-    def _watch(self, chunk: Document) -> bool:
-        """Note content, ends and usage; True for a usage event that the client did not ask for."""
-        choices = self._choices(chunk)
+    def _watch(self, choices: list[_Choice], reported: Usage | None = None) -> None:
+        """Note content, ends and usage."""
         said_before = self._said
         for choice in choices:
             self._seen.add(choice.index)
-            said = (choice.delta.said() if choice.delta is not None else 0) + _size(choice.text)
+            said = sum(map(len, choice.parts()))
             self._said += said
             if choice.finish_reason:
                 self._finished.add(choice.index)
             if said or choice.finish_reason:
                 self.has_content = True
-        usage = chunk.fields.get("usage")
-        if usage is None or bytes(usage) == b"null":
-            self._estimate(said_before)
-            return False
-        reported = read_usage(usage)
         if reported is None:
             self._estimate(said_before)
         else:
             self._usage.take(reported)
-        return not choices and not self._keep_usage and "choices" in chunk.fields
 
     def _choices(self, chunk: Document) -> list[_Choice]:
         raw = chunk.fields.get("choices")
@@ -217,16 +272,13 @@ class StreamTap:
             raise _unreadable(error) from None
 
 
-def _is_text(raw: bytes) -> bool:
-    try:
-        return raw.isascii() or bool(raw.decode())
-    except UnicodeDecodeError:
-        return False
-
-
 def _size(raw: msgspec.Raw) -> int:
     size = len(raw)
     return 0 if size <= 4 and bytes(raw) in _EMPTY else size
+
+
+def _unfinished() -> UpstreamDisconnected:
+    return UpstreamDisconnected("the upstream's stream ended without a finish_reason")
 
 
 def _told_error(data: bytes) -> UpstreamError:
