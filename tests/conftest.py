@@ -158,14 +158,35 @@ def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         yield start
 
 
+@pytest.fixture(scope="module")
+def lasting_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
+    """As ``process``, for all tests of a module."""
+    with ExitStack() as stack:
+
+        def start(config: str, *words: str) -> Process:
+            file = tmp_path_factory.mktemp("process") / "config.yaml"
+            file.write_text(config)
+            started = Process(file, *words)
+            stack.callback(started.close)
+            started.wait()
+            return started
+
+        yield start
+
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class SocketUpstream:
-    """A TCP server in a thread of its own whose handler writes whatever bytes a test wants."""
+    """A TCP server in a thread of its own whose handler writes whatever bytes a test wants.
 
-    def __init__(self, handler: Handler) -> None:
+    ``options`` are those of ``asyncio.start_server``.
+    """
+
+    def __init__(self, handler: Handler, *, host: str = "127.0.0.1", **options: Any) -> None:
         self._handler = handler
+        self._host = host
+        self._options = {"backlog": 4096, **options}
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -175,8 +196,12 @@ class SocketUpstream:
     @property
     def url(self) -> str:
         """Its base URL, with /v1."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def port(self) -> int:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return int(self._server.sockets[0].getsockname()[1])
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
@@ -185,13 +210,13 @@ class SocketUpstream:
         self._loop.close()
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._guarded, "127.0.0.1", 0, backlog=4096)
+        self._server = await asyncio.start_server(self._guarded, self._host, 0, **self._options)
 
     async def _guarded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # a cancelled handler would be logged as an error of asyncio's own
         finally:
             writer.close()
 
@@ -211,6 +236,19 @@ def upstream() -> Iterator[Callable[[Handler], SocketUpstream]]:
 
         def start(handler: Handler) -> SocketUpstream:
             server = SocketUpstream(handler)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def lasting_upstream() -> Iterator[Callable[..., SocketUpstream]]:
+    """As ``upstream``, for all tests of a module, and with options; see SocketUpstream."""
+    with ExitStack() as stack:
+
+        def start(handler: Handler, **options: Any) -> SocketUpstream:
+            server = SocketUpstream(handler, **options)
             stack.callback(server.close)
             return server
 

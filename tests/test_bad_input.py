@@ -158,28 +158,6 @@ def test_what_is_no_json_object_is_refused(house: House, path: str, body: bytes)
     assert house.asked == before
 
 
-WRONG_TYPES = [
-    *[("model", value) for value in ("5", "null", "true", '[" "]', "{}", '""', "1e5")],
-    *[("messages", value) for value in ("5", "null", "true", '"hello"', "{}")],
-    *[("stream", value) for value in ('"true"', "1", "0", "[]", "{}")],
-    *[
-        ("max_tokens", value)
-        for value in ('"9"', "1.5", "true", "[]", "{}", "9" * 5000, "1" + "0" * 400 + ".5")
-    ],
-    *[("max_completion_tokens", value) for value in ('"9"', "1.5", "false", "[]", "{}")],
-]
-
-
-@pytest.mark.parametrize(("field", "value"), WRONG_TYPES, ids=lambda value: value[:20])
-def test_a_wrong_type_names_its_field(house: House, field: str, value: str) -> None:
-    """A field that the proxy reads and can't use is 400, and ``param`` names it."""
-    before = house.asked
-    error = check_error(house.ask(chat(**{field: value})), 400)
-    assert error["param"] == field
-    assert error["type"] == "invalid_request_error"
-    assert house.asked == before
-
-
 @pytest.mark.parametrize(
     "value", ["5", '"x"', "[]", "true", '{"include_usage":true,"include_usage":false}']
 )
@@ -187,19 +165,6 @@ def test_wrong_stream_options_are_refused(house: House, value: str) -> None:
     """Where a stream is asked for, ``stream_options`` must be an object, and clear."""
     error = check_error(house.ask(chat(stream="true", stream_options=value)), 400)
     assert error["param"] == "stream_options"
-
-
-@pytest.mark.parametrize(
-    ("path", "field", "value"),
-    [
-        *[(COMPLETIONS, "prompt", value) for value in ("5", "null", "{}", "false")],
-        *[(EMBEDDINGS, "input", value) for value in ("5", "null", "{}", "false")],
-    ],
-)
-def test_a_wrong_input_names_its_field(house: House, path: str, field: str, value: str) -> None:
-    """The input of completions and embeddings is a text or an array."""
-    body = b'{"model":"chat","%s":%s}' % (field.encode(), value.encode())
-    assert check_error(house.ask(body, path), 400)["param"] == field
 
 
 @pytest.mark.parametrize(
@@ -458,7 +423,6 @@ def test_a_page_of_this_machine_is_served(house: House, origin: str) -> None:
         "[::1",
         "[::1].evil.example",
         "[]",
-        "a b",
     ],
 )
 def test_a_strange_host_is_refused(house: House, host: str) -> None:

@@ -128,7 +128,7 @@ class Server:
     @property
     def writing_is_blocked(self) -> bool:
         connections: set[Any] = set(self._server.server_state.connections)
-        return any(each.flow.write_paused for each in connections)
+        return any(each.writable is not None for each in connections)
 
     @property
     def tasks_left(self) -> int:
@@ -205,7 +205,9 @@ def house(
     servers: list[Server] = []
 
     @contextmanager
-    def build(connections: int = 100, change: Callable[[GatewayApp], Any] = id, **options: Any):
+    def build(
+        connections: int = 100, change: Callable[[GatewayApp], Any] = id, **options: Any
+    ) -> Iterator[House]:
         clients: list[HttpClient] = []
 
         def client(**given: Any) -> HttpClient:

@@ -20,7 +20,7 @@ import pytest
 
 from proxy_api import load_settings
 from proxy_core import CHAT, HttpRequest, create_provider, errors
-from proxy_core._http import _translated
+from proxy_core._http_httpx2 import _translated
 from proxy_core.testing import FakeHttp
 
 ROOT = Path(__file__).parents[1]

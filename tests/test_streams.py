@@ -6,7 +6,6 @@ import asyncio
 import json
 import queue
 import re
-import resource
 import socket
 import threading
 import time
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -256,28 +254,6 @@ class Endless:
             self.open -= 1
 
 
-STUCK = 4
-
-
-def test_backpressure_reaches_the_upstream(start: Start) -> None:
-    """Clients that do not read make the upstream's writes block: what is held has a bound."""
-    endless = Endless()
-    url, _ = start(endless)
-    with raw_client(url) as client:
-        read(client, 8 * MB)
-    endless.sent = 0
-    before = resident()
-    with ExitStack() as stack:
-        clients = [stack.enter_context(raw_client(url)) for _ in range(STUCK)]
-        sent = stalled(endless)
-        assert sent < STUCK * (kernel_buffers() + MB)
-        assert resident() - before < STUCK * 4 * MB
-        for _ in range(kernel_buffers() // MB + 1):
-            read(clients[0], MB)
-        assert stalled(endless) > sent
-    wait_until(lambda: endless.open == 0)
-
-
 def test_a_client_that_takes_nothing_counts_as_gone(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,12 +286,6 @@ def test_a_client_that_takes_its_time_is_left_alone(
     wait_until(lambda: endless.open == 0)
 
 
-def kernel_buffers() -> int:
-    """What the kernel may keep of one stream on its way: the most of a receiver and a sender."""
-    sizes = [Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split() for way in "rw"]
-    return sum(int(largest) for _, _, largest in sizes)
-
-
 def raw_client(url: str) -> socket.socket:
     """A client with small buffers that has sent its request, and reads nothing by itself."""
     target = httpx2.URL(url)
@@ -331,11 +301,6 @@ def raw_client(url: str) -> socket.socket:
     return client
 
 
-def read(client: socket.socket, size: int) -> None:
-    while size > 0:
-        size -= len(client.recv(MB))
-
-
 def stalled(upstream: Endless) -> int:
     """Wait until it has written something, and then nothing for 0.3 s; how much it has by then."""
     sent = -1
@@ -345,11 +310,6 @@ def stalled(upstream: Endless) -> int:
         sent = upstream.sent
         time.sleep(0.3)
     return sent
-
-
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def wait_until(happened: Callable[[], bool]) -> None:

@@ -217,3 +217,16 @@ def test_what_lives_survives_a_new_configuration() -> None:
     assert before.provider is after.provider
     assert one.limiter is two.limiter
     assert isinstance(one.keys, LocalOnly)
+
+
+def test_a_provider_that_is_reached_another_way_is_another() -> None:
+    """Another outbound proxy, or only another password for it, gets a pool of its own."""
+    runtime = Runtime()
+    parts = Parts(lambda event: None, NoTracer())
+    models: Any = [{"name": "m", "target": "a/x"}]
+    ways: Any = ({}, {"http2": True}, {"proxy": "http://u:1@h:1"}, {"proxy": "http://u:2@h:1"})
+    for way in (*ways, *ways):
+        providers: Any = {"a": {"kind": "vllm", **way}}
+        compose(Settings(providers=providers, models=models), runtime, parts)
+    assert len(runtime.providers) == len(ways)
+    assert not any("u:1" in identity for identity in runtime.providers)

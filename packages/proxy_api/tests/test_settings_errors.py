@@ -178,9 +178,9 @@ def test_a_number_as_a_name_wants_quotes(problems: Problems) -> None:
         ("server: 4000", "server", "a mapping"),
         ("server: {tls: {cert: a}}", "server.tls.key", "is missing"),
         (
-            'providers: {p: {kind: vllm, proxy: "http://u:s@p:1"}}',
+            'providers: {p: {kind: vllm, proxy: "socks5://u:s@p:1"}}',
             "providers.p.proxy",
-            "outbound proxies are not supported by this version",
+            "only proxies that speak HTTP are supported",
         ),
         ("routing: {strategy: fast}", "routing.strategy", "weighted, least_busy"),
         ("routing: {retry: {attempts: 99}}", "routing.retry.attempts", "at most 10"),

@@ -38,7 +38,7 @@ def read(pieces: list[bytes], *, is_head: bool = False, eof: bool = True) -> See
             parser.eof()
     except BadAnswer:
         seen.broken = True
-    seen.status, seen.headers = parser.status, parser.headers if parser.status else []
+    seen.status, seen.headers = parser.status, parser.head.headers if parser.status else []
     seen.body, seen.complete = b"".join(parser.parts), parser.complete
     seen.reusable = parser.complete and parser.keep_alive and not parser.surplus
     return seen

@@ -282,7 +282,7 @@ class Broken(FakeHttp):
 
     @asynccontextmanager
     async def send(
-        self, request: HttpRequest, *, timeouts: Timeouts
+        self, request: HttpRequest, *, timeouts: Timeouts = Timeouts()
     ) -> AsyncIterator[HttpResponse]:
         async with super().send(request, timeouts=timeouts) as response:
             whole = response.body
@@ -304,16 +304,18 @@ async def test_a_complaint_that_breaks_off_keeps_its_status() -> None:
 
 
 class Lingering(FakeHttp):
-    """Its bodies never end after what they have; it keeps the ``timeouts`` that it was given."""
+    """Its bodies do not end after what they have; it keeps the ``timeouts`` that it was given."""
+
+    lingers = 60.0
 
     async def _more(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for part in parts:
             yield part
-        await asyncio.sleep(60)
+        await asyncio.sleep(self.lingers)
 
     @asynccontextmanager
     async def send(
-        self, request: HttpRequest, *, timeouts: Timeouts
+        self, request: HttpRequest, *, timeouts: Timeouts = Timeouts()
     ) -> AsyncIterator[HttpResponse]:
         self.timeouts = timeouts
         async with super().send(request, timeouts=timeouts) as response:
@@ -337,6 +339,7 @@ async def test_a_complaint_that_never_ends_does_not_delay() -> None:
 async def test_a_whole_answer_has_only_the_total(stream: bool, limits: tuple[float, ...]) -> None:
     """Its head comes when all of it is generated; a stream keeps the limits of its phases."""
     http = Lingering(lambda request: (200, SSE if stream else JSON, [ANSWER]))
+    http.lingers = 0.0
     provider = create_provider("vllm", http=http)
     given = Timeouts(connect=5.0, pool=1.0, first_byte=2.0, between_events=3.0, total=30.0)
     async with provider.send(asked(stream=stream), model="m", timeouts=given):
@@ -356,7 +359,7 @@ async def test_an_upstream_that_stays_after_done_is_not_waited_for() -> None:
     class Staying(FakeHttp):
         @asynccontextmanager
         async def send(
-            self, request: HttpRequest, *, timeouts: Timeouts
+            self, request: HttpRequest, *, timeouts: Timeouts = Timeouts()
         ) -> AsyncIterator[HttpResponse]:
             async with super().send(request, timeouts=timeouts) as response:
                 whole = response.body

@@ -96,7 +96,8 @@ def _limiter(runtime: Runtime) -> RateLimiter:
 def _keys(settings: Settings, trust_hosts: Sequence[str]) -> Keys:
     hosts = (*settings.server.allowed_hosts, *trust_hosts)
     if not settings.keys:
-        return LocalOnly(hosts=hosts)
+        cors = settings.server.cors
+        return LocalOnly(hosts=hosts, origins=cors.origins if cors else ())
     allowed = hosts if settings.server.allowed_hosts else ()
     return KeyRing(((_secret(row.key), _key(row)) for row in settings.keys), hosts=allowed)
 
@@ -203,23 +204,26 @@ def _provider(name: str, row: ProviderSettings, identity: str, runtime: Runtime)
 
 
 def _http(name: str, row: ProviderSettings, runtime: Runtime) -> HttpClient:
-    if row.ca is None and row.client_cert is None:
-        runtime.tls = runtime.tls or ssl.create_default_context()
-        return HttpClient(tls=runtime.tls)
     cert = row.client_cert
     pair = None if cert is None else (cert.cert, cert.key or cert.cert)
+    proxy = None if row.proxy is None else row.proxy.get_secret_value()
+    tls = None
+    if row.ca is None and cert is None:
+        tls = runtime.tls = runtime.tls or ssl.create_default_context()
     try:
-        return HttpClient(ca=row.ca, cert=pair)
+        return HttpClient(ca=row.ca, cert=pair, tls=tls, http2=row.http2, proxy=proxy)
     except ConfigurationError as error:
         raise ConfigurationError(f"providers.{name}: {error.message}") from None
 
 
 def _identity(name: str, row: ProviderSettings) -> str:
     """The same for the same settings, secrets and certificates included, without holding them."""
-    plain = row.model_dump(mode="json", exclude={"api_key", "api_keys", "headers", "timeouts"})
+    hidden = {"api_key", "api_keys", "headers", "proxy", "timeouts"}
+    plain = row.model_dump(mode="json", exclude=hidden)
     secrets = [secret.get_secret_value() for secret in (*row.secrets, *row.headers.values())]
+    proxy = row.proxy and row.proxy.get_secret_value()
     files = [_stamp(path) for path in _certificates(row)]
-    told = json.dumps([name, plain, sorted(row.headers), secrets, files], sort_keys=True)
+    told = json.dumps([name, plain, proxy, sorted(row.headers), secrets, files], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -56,11 +56,12 @@ async def first_answer(call: Call, plan: Plan, record: Record, deliver: Deliver)
     while (attempt := course.next(failures, record.attempts)) is not None:
         try:
             await asked(call, attempt, record, deliver)
-            return
         except UpstreamError as failure:
             failures.append(failure)
             if record.is_committed:
                 raise
+        else:
+            return
     raise failures[0] if len(failures) == 1 else NoDeploymentAnswered(call.model, failures)
 
 

@@ -28,14 +28,6 @@ def _top(path: str, given: Callable[[Settings], object]) -> Where:
     return lambda settings: iter([path] if given(settings) else [])
 
 
-def _providers(name: str) -> Where:
-    return lambda settings: (
-        f"providers.{key}.{name}"
-        for key, provider in settings.providers.items()
-        if getattr(provider, name)
-    )
-
-
 def _rows(section: str, name: str) -> Where:
     return lambda settings: (
         f"{section}[{i}].{name}"
@@ -45,11 +37,6 @@ def _rows(section: str, name: str) -> Where:
 
 
 _LINES: tuple[_Line, ...] = (
-    _Line(_top("server.cors", lambda s: s.server.cors), "no CORS headers are sent"),
-    _Line(
-        _top("server.trusted_proxies", lambda s: s.server.trusted_proxies),
-        "X-Forwarded-* headers are not believed",
-    ),
     _Line(
         lambda settings: (
             f"providers.{name}.api_keys"
@@ -58,7 +45,6 @@ _LINES: tuple[_Line, ...] = (
         ),
         "the first key alone is used",
     ),
-    _Line(_providers("http2"), "requests go by HTTP/1.1"),
     _Line(_rows("models", "limits"), "the deployment has no limits"),
     _Line(_rows("models", "price"), "the cost is not computed"),
     _Line(_rows("models", "context"), "the window is not checked"),

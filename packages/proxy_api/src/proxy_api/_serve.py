@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -55,6 +56,7 @@ def run_server(prepared: Prepared, *, on_ready: Callable[[], None] = lambda: Non
     service = _Service(
         prepared, Server(config, app.gateway, listeners, notifier), app.gateway, notifier
     )
+    _settle()
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(service.run(listeners.sockets, on_ready))
@@ -76,7 +78,7 @@ class _Service:
         self._reloader = Reloader(
             gateway,
             prepared.read_again,
-            beside=(self._renew_certificate,),
+            beside=(self._renew_certificate, server.adopt),
             source=prepared.source,
         )
         self._reloads: set[asyncio.Task[None]] = set()
@@ -170,6 +172,15 @@ class _Service:
         last = self._reloader.last
         refused = last is not None and not last.outcome.applied
         return f"serving; {flying}{_REFUSED if refused else ''}"
+
+
+def _settle() -> None:
+    """Look for garbage among what requests leave, not among what every import has made.
+
+    That took 4 % of a busy process. A request that is answered leaves no cycles.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

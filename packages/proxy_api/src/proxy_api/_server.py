@@ -17,12 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
-from uvicorn.server import ServerState
 
+from proxy_api._edge._rules import Rules
 from proxy_api._gateway import Gateway
 from proxy_api._inherited import taken_from
 from proxy_api._notify import Notifier
 from proxy_api._protocol import GatewayProtocol, State
+from proxy_api._settings import Settings
 
 __all__ = ["Listeners", "Server"]
 
@@ -106,17 +107,23 @@ class Server(uvicorn.Server):
         pause: float = _PAUSE,
     ) -> None:
         super().__init__(config)
-        self.server_state = self._state = State()
+        rules = Rules.of(gateway.settings.server)
+        self.server_state = self._state = State(rules)
         self._notifier = notifier
         self.serves = asyncio.Event()
         self._gateway = gateway
         self.listeners = listeners
         self._pause = pause
         self._quiet_since: dict[GatewayProtocol, float] = {}
-        self._admin_state = ServerState()
+        self._admin_state = State(rules)
         self._admin_server: asyncio.Server | None = None
         self._closed_at = math.inf
         self._last_resort: threading.Timer | None = None
+
+    def adopt(self, settings: Settings) -> None:
+        """Hold connections to other rules from now on."""
+        rules = Rules.of(settings.server)
+        self._state.house.rules = self._admin_state.house.rules = rules
 
     def stop(self) -> None:
         """What a signal asks for."""
@@ -216,6 +223,8 @@ class Server(uvicorn.Server):
         """End what is left, in its stream; then the connections of those who don't take it."""
         tasks = list(self.server_state.tasks)
         for task in tasks:
+            # One that has not begun will not: then nobody else forgets it.
+            task.add_done_callback(self.server_state.tasks.discard)
             task.cancel("the proxy stops")
         if tasks:
             self._gateway.logger.warning("drain_cut", requests=len(tasks))

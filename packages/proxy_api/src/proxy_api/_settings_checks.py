@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from proxy_api._settings_errors import Problem, nearest
-from proxy_api._settings_models import FallbackSettings, KeySettings, ModelSettings
+from proxy_api._settings_models import (
+    FallbackSettings,
+    KeySettings,
+    ModelSettings,
+    ServerSettings,
+)
+from proxy_api._urls import is_url
 from proxy_core import DIALECTS, ProviderRow, provider_kinds, provider_row
 
 if TYPE_CHECKING:
@@ -58,6 +64,7 @@ def check(
         *_fallbacks(settings.fallbacks, declared),
         *_keys(settings.keys, declared, rows["keys"]),
         *_workers(settings),
+        *_server(settings.server),
     ]
 
 
@@ -74,9 +81,11 @@ def _providers(settings: Settings) -> Iterator[Problem]:
             yield Problem(f"{path}.base_url", f"is missing: kind {row.kind} has no usual one", hint)
         if provider.api_key is not None and provider.api_keys:
             yield Problem(f"{path}.api_keys", "excludes api_key", "Keep one of the two")
-        if provider.proxy is not None:
-            message = "outbound proxies are not supported by this version"
-            yield Problem(f"{path}.proxy", message, "Remove it")
+        if provider.proxy is not None and not is_url(
+            provider.proxy.get_secret_value(), ("http", "https")
+        ):
+            message = "only proxies that speak HTTP are supported"
+            yield Problem(f"{path}.proxy", message, "Write http://host:port, or https")
         for i, dialect in enumerate(provider.dialects):
             if dialect not in DIALECTS:
                 hint = _offer(dialect, DIALECTS, known_as="Known")
@@ -236,3 +245,13 @@ def _workers(settings: Settings) -> Iterator[Problem]:
             " (one carries thousands of requests a second), "
             "or take the limits and budgets out of keys and models",
         )
+
+
+def _server(server: ServerSettings) -> Iterator[Problem]:
+    """The line of the PROXY protocol comes from a balancer, and before TLS begins."""
+    if server.proxy_protocol and not server.trusted_proxies:
+        hint = "Write the balancer's address into server.trusted_proxies"
+        yield Problem("server.proxy_protocol", "nobody is trusted to speak it", hint)
+    if server.proxy_protocol and server.tls is not None:
+        hint = "Let the balancer end TLS, or leave proxy_protocol out"
+        yield Problem("server.proxy_protocol", "can't be read before TLS by this version", hint)

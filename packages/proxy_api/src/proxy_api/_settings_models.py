@@ -1,4 +1,4 @@
-"""The sections of the configuration. The descriptions are what an editor shows."""
+"""The sections of the configuration but ``server``. The descriptions are what an editor shows."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
+from proxy_api._settings_server import CorsSettings, EdgeSettings, ServerSettings, TlsSettings
 from proxy_api._settings_types import (
     BaseUrl,
     Duration,
     ListenAddress,
     ModelName,
-    Network,
     Printable,
     ProxyUrl,
     Rate,
     Section,
-    Size,
     Target,
 )
 
@@ -29,6 +28,7 @@ __all__ = [
     "CertificateSettings",
     "ContextSettings",
     "CorsSettings",
+    "EdgeSettings",
     "FallbackSettings",
     "KeySettings",
     "LimitSettings",
@@ -46,67 +46,6 @@ __all__ = [
     "TracingSettings",
     "fallback_rules",
 ]
-
-
-class TlsSettings(Section):
-    cert: str = Field(description="File with the certificate chain, PEM.")
-    key: str = Field(description="File with the private key, PEM.")
-
-
-class CorsSettings(Section):
-    origins: tuple[str, ...] = Field(
-        default=(),
-        description="Web origins whose pages may call the proxy.",
-        examples=[["https://app.example.com"]],
-    )
-
-
-def _without_brackets(host: str) -> str:
-    """``[::1]``, as URLs have it, is ``::1``."""
-    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
-
-
-class ServerSettings(Section):
-    host: Annotated[str, AfterValidator(_without_brackets)] = Field(
-        default="127.0.0.1", min_length=1, description="Address to listen on."
-    )
-    port: int = Field(
-        default=4000, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
-    )
-    uds: str | None = Field(
-        default=None, min_length=1, description="Unix socket to listen on, instead of a port."
-    )
-    workers: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="Processes. One carries thousands of requests a second; "
-        "for more, start instances of the systemd unit.",
-    )
-    reuse_port: bool = Field(
-        default=False,
-        description="Share the port with other processes of the same user (SO_REUSEPORT), as the "
-        "instances of the systemd unit do.",
-    )
-    drain: Duration = Field(
-        default=300.0, description="How long running requests may finish at a stop."
-    )
-    max_body: Size = Field(
-        default=32_000_000,
-        description="Largest body of a request; file and audio surfaces have their own.",
-    )
-    allowed_hosts: tuple[str, ...] = Field(
-        default=(),
-        description="Names that the Host header may have; none: any, once there are keys.",
-        examples=[["llm.example.com"]],
-    )
-    tls: TlsSettings | None = Field(default=None, description="Serve HTTPS.")
-    cors: CorsSettings | None = Field(default=None, description="Pages that may call the proxy.")
-    trusted_proxies: tuple[Network, ...] = Field(
-        default=(),
-        description="Addresses whose X-Forwarded-* headers are believed.",
-        examples=[["127.0.0.1", "10.0.0.0/8"]],
-    )
 
 
 class TimeoutSettings(Section):
@@ -176,11 +115,14 @@ class ProviderSettings(Section):
     )
     proxy: ProxyUrl | None = Field(
         default=None,
-        description="The outbound proxy on the way to the provider; "
-        "this version has none and refuses it.",
+        description="The outbound proxy on the way to the provider, http or https; "
+        "it needs proxy-core[http2].",
         examples=["http://proxy.example.com:3128"],
     )
-    http2: bool = Field(default=False, description="Speak HTTP/2 with the provider.")
+    http2: bool = Field(
+        default=False,
+        description="Speak HTTP/2 with the provider, if it does; it needs proxy-core[http2].",
+    )
     dialects: tuple[str, ...] = Field(
         default=(), description="What the provider speaks, where its kind doesn't say it."
     )

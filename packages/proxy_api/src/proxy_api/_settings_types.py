@@ -21,6 +21,7 @@ __all__ = [
     "ListenAddress",
     "ModelName",
     "Network",
+    "Origin",
     "Printable",
     "ProviderName",
     "ProxyUrl",
@@ -96,6 +97,15 @@ def _network(text: str) -> str:
     except ValueError:
         message = "must be an address or a network, such as 10.0.0.1 or 10.0.0.0/8"
     raise ValueError(message)
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+", text):
+        raise ValueError(
+            "must be an origin as browsers send it, in lower case and without a path, such as "
+            "https://app.example.com"
+        )
+    return text
 
 
 def _listen(text: str) -> str:
@@ -179,6 +189,8 @@ ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
 StoreUrl = SecretStr
 """A store's address: secret, because it may hold a password."""
 Network = Annotated[str, AfterValidator(_network)]
+Origin = Annotated[str, AfterValidator(_origin)]
+"""``scheme://host[:port]``, or ``*`` for any."""
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 
 redis_url = _secret_url(

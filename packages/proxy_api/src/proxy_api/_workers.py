@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from proxy_api._app import GatewayApp, create_app
+from proxy_api._edge._rules import Rules
 from proxy_api._prepare import Choices, Prepared, prepare
 from proxy_api._protocol import GatewayProtocol
 from proxy_api._settings import Settings
@@ -61,14 +63,12 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "uds": server.uds,
         "ssl_certfile": server.tls.cert if server.tls else None,
         "ssl_keyfile": server.tls.key if server.tls else None,
-        "http": GatewayProtocol,
+        "http": partial(GatewayProtocol, rules=Rules.of(server)),
         "ws": "none",
         "log_config": None,
         "access_log": False,
         "server_header": False,
         "proxy_headers": False,
         "timeout_graceful_shutdown": int(server.drain),
-        # Above what clients and balancers keep idle connections for: who closes first must be them.
-        "timeout_keep_alive": 75,
         "backlog": 4096,
     }

@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
 
+from proxy_api._edge._rules import Rules
 from proxy_api._protocol import GatewayProtocol
 from proxy_api._settings import Settings
+from proxy_api._settings_models import ServerSettings
 from proxy_core.testing import FakeProvider, Script
 
 __all__ = ["FakeProvider", "Script", "serving", "settings_for"]
@@ -34,7 +37,12 @@ def settings_for(upstream: str, *, model: str = "chat", **sections: Any) -> Sett
 def serving(
     app: Any, *, host: str = "127.0.0.1", uds: str | None = None, **options: Any
 ) -> Iterator[str]:
-    """The app under uvicorn with our protocol class, in a thread; its base URL without ``/v1``."""
+    """The app under uvicorn with our protocol class, in a thread; its base URL without ``/v1``.
+
+    A gateway's own ``server.limits`` and the like are in force, its address isn't.
+    """
+    gateway = getattr(app, "gateway", None)
+    rules = Rules.of(ServerSettings() if gateway is None else gateway.settings.server)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         port = probe.getsockname()[1]
@@ -43,7 +51,7 @@ def serving(
         host=host,
         port=port,
         uds=uds,
-        http=GatewayProtocol,
+        http=partial(GatewayProtocol, rules=rules),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         **options,

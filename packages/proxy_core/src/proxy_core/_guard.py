@@ -1,16 +1,15 @@
-"""Connects the engine only to addresses that were checked, whatever a name resolves to."""
+"""Connects httpx2 only to addresses that were checked, whatever a name resolves to."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterable
 from typing import Any
 
 import httpcore2
 import httpx2
 
-from proxy_core._addresses import is_forbidden
+from proxy_core._resolver import Resolver
 
 __all__ = ["guarded"]
 
@@ -27,6 +26,7 @@ def guarded(transport: httpx2.AsyncHTTPTransport) -> None:
 class _CheckedBackend(httpcore2.AsyncNetworkBackend):
     def __init__(self, inner: httpcore2.AsyncNetworkBackend) -> None:
         self._inner = inner
+        self._resolver = Resolver()
 
     async def connect_tcp(
         self,
@@ -39,7 +39,7 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
         try:
             async with asyncio.timeout(timeout):
-                addresses = await _resolve(host, port)
+                addresses = await self._resolver.resolve(host, port)
                 # One that swallows packets leaves time for the next: IPv6 often is that one.
                 share = None if timeout is None else timeout / max(1, len(addresses))
                 for address in addresses:
@@ -50,7 +50,8 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
                     except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                         failure = error
         except TimeoutError:
-            raise httpcore2.ConnectTimeout(f"{host}:{port}") from None
+            failure = httpcore2.ConnectTimeout(f"{host}:{port}")
+        self._resolver.forget(host)
         raise failure
 
     async def connect_unix_socket(
@@ -60,19 +61,3 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-async def _resolve(host: str, port: int) -> list[str]:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise httpcore2.ConnectError(f"{host} could not be resolved: {reason}") from None
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    refused = [address for address in addresses if is_forbidden(address)]
-    if refused:
-        raise httpcore2.ConnectError(
-            f"{host} resolves to {refused[0]}, a link-local, metadata or unspecified address"
-        )
-    return addresses

@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from proxy_core._doubles import CountingBreaker, CountingLimiter, ManualClock
-from proxy_core._http import HttpRequest, HttpResponse
+from proxy_core._http_types import HttpRequest, HttpResponse, PoolLimits
 from proxy_core._types import Call, Headers, Reply, Timeouts, Usage
 from proxy_core.errors import UpstreamError
 
@@ -103,38 +103,85 @@ async def _play(script: Script, reply: Reply) -> AsyncGenerator[bytes, None]:
     reply.usage.take(script.usage)
 
 
-async def iter_chunks(chunks: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
-    """These chunks as a body."""
+async def iter_chunks(chunks: Sequence[bytes | BaseException]) -> AsyncGenerator[bytes, None]:
+    """These chunks as a body; an exception among them is raised in its turn."""
     for chunk in chunks:
+        if isinstance(chunk, BaseException):
+            raise chunk
         yield chunk
 
 
-Answer = tuple[int, Headers, Sequence[bytes]]
+Answer = tuple[int, Headers, Sequence[bytes | BaseException]]
+"""Status, headers with lower-case names, and what comes of the body, piece by piece."""
 
 
 class FakeHttp:
-    """A client without a network: ``answer`` turns a request into an Answer, or raises."""
+    """A client without a network, for whoever takes an HttpClient: ``create_provider(http=…)``.
 
-    held_bytes = 0
+    ``answer`` makes an Answer of a request. An error that it raises, or gives instead of an answer,
+    is raised before the head; one among the chunks when the body is read so far:
 
-    def __init__(self, answer: Callable[[HttpRequest], Answer]) -> None:
+    >>> import asyncio
+    >>> from proxy_core import HttpRequest
+    >>> from proxy_core.errors import ConnectFailed, UpstreamDisconnected
+    >>> from proxy_core.testing import FakeHttp
+    >>> def upstream(request):
+    ...     if request.url.endswith("/v1/models"):
+    ...         return 200, [(b"content-type", b"application/json")], [b'{"data":', b"[]}"]
+    ...     if request.url.endswith("/cut"):
+    ...         return 200, [], [b"half of ", UpstreamDisconnected("it broke off")]
+    ...     return ConnectFailed("nobody listens there")
+    >>> http = FakeHttp(upstream)
+    >>> async def get(path):
+    ...     request = HttpRequest("GET", f"http://gpu.example{path}", [])
+    ...     try:
+    ...         async with http.send(request) as response:
+    ...             return response.status, await response.read()
+    ...     except (ConnectFailed, UpstreamDisconnected) as failure:
+    ...         return failure.code
+    >>> asyncio.run(get("/v1/models"))
+    (200, b'{"data":[]}')
+    >>> asyncio.run(get("/cut"))
+    'upstream_disconnected'
+    >>> asyncio.run(get("/"))
+    'upstream_unreachable'
+    >>> [request.url for request in http.requests], http.open
+    (['http://gpu.example/v1/models', 'http://gpu.example/cut', 'http://gpu.example/'], 0)
+
+    ``open`` counts the answers whose block is not left, ``closed`` says whether it was closed.
+    """
+
+    def __init__(self, answer: Callable[[HttpRequest], Answer | Exception]) -> None:
         self._answer = answer
+        self._held: set[HttpResponse] = set()
         self.requests: list[HttpRequest] = []
         self.open = 0
         self.closed = False
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of answers that are being collected."""
+        return sum(response.held_bytes for response in self._held)
+
     @asynccontextmanager
     async def send(
-        self, request: HttpRequest, *, timeouts: Timeouts
+        self, request: HttpRequest, *, timeouts: Timeouts = Timeouts()
     ) -> AsyncIterator[HttpResponse]:
         """Answer as the function says."""
         self.requests.append(request)
-        status, headers, chunks = self._answer(request)
+        answer = self._answer(request)
+        if isinstance(answer, Exception):
+            raise answer
+        status, headers, chunks = answer
+        response = HttpResponse(status, headers, iter_chunks(chunks), PoolLimits().max_answer)
         self.open += 1
+        self._held.add(response)
         try:
-            yield HttpResponse(status, headers, iter_chunks(chunks), 64 * 1024 * 1024)
+            async with aclosing(response.body):
+                yield response
         finally:
             self.open -= 1
+            self._held.discard(response)
 
     async def aclose(self) -> None:
         """Remember that it was closed."""

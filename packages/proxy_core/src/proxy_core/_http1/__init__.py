@@ -1,7 +1,7 @@
-"""An HTTP/1.1 client of our own: parser and pool compute, connection and client do the I/O."""
+"""An HTTP/1.1 client of our own: parser and pool compute, connection and engine do the I/O."""
 
 from __future__ import annotations
 
-from proxy_core._http1._client import Http1Client
+from proxy_core._http1._engine import Http1Engine
 
-__all__ = ["Http1Client"]
+__all__ = ["Http1Engine"]

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from proxy_core._http1._parser import BadAnswer, ResponseParser
 from proxy_core._http1._wheel import Alarm, Wheel
@@ -20,9 +20,6 @@ _MOST_HELD: Final = 128 * 1024
 """With this much unread the socket is paused, so less than 192 KB are held for one answer."""
 _PIECE: Final = 64 * 1024
 """Of a larger body, what is handed to the transport at once."""
-_TELLS_WITHIN: Final = 1.0
-"""Seconds. A connection that was dead says so within a round trip. One that breaks later was alive,
-and the request may have been worked on."""
 
 _BROKE: Final = "the upstream broke off or broke the protocol"
 _CLOSED: Final = f"{_BROKE}: the connection was closed"
@@ -38,12 +35,28 @@ def timed_out(phase: str) -> UpstreamTimeout:
     return UpstreamTimeout(f"the upstream {_TIMED_OUT[phase]}", phase=phase)
 
 
+def _why(parser: ResponseParser, error: Exception | None) -> str:
+    """Let the parser see the end of the connection, and say what it was."""
+    if error is not None:
+        told = getattr(error, "strerror", None) or type(error).__name__
+        return f"the connection to the upstream broke: {told}"
+    try:
+        parser.eof()
+    except BadAnswer as bad:
+        return f"{_BROKE}: {bad}"
+    return _CLOSED
+
+
 class Connection(asyncio.BufferedProtocol, Alarm):
     """Sends one request at a time and reads its answer.
 
     ``buffer`` is where the loop reads into; all connections of a loop can share one, since what was
     read is parsed at once. ``on_lost`` hears when the connection has ended.
     """
+
+    tells_within: ClassVar[float] = 1.0
+    """Seconds. A connection that was dead says so within a round trip. One that breaks later was
+    alive, and the request may have been worked on."""
 
     __slots__ = (
         "_buffer",
@@ -97,53 +110,48 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         self._sent_at = self._limit = self._until = 0.0
 
     @property
-    def is_usable(self) -> bool:
-        """Whether another request can be sent over it."""
-        is_over = self.error is not None or self._unsent is not None
-        parser = self.parser
-        return parser.complete and parser.keep_alive and not (parser.surplus or is_over)
-
-    @property
     def was_dead(self) -> bool:
         """Whether the request got lost on a connection that had ended while it was kept."""
         return (
             self.is_kept
             and not self.parser.started
             and isinstance(self.error, UpstreamDisconnected)
-            and time.monotonic() - self._sent_at < _TELLS_WITHIN
+            and time.monotonic() - self._sent_at < self.tells_within
         )
 
-    def send(self, head: bytes, body: bytes, *, is_head: bool) -> None:
+    def send(self, head: bytes, body: bytes, now: float, *, is_head: bool) -> None:
         """Write a request: at once, or the rest as the socket takes it."""
         self._is_idle = False
         self._held = 0
-        self._sent_at = time.monotonic()
+        self._sent_at = now
         self.parser.expect(is_head=is_head)
         transport = self._transport
         if self.error is not None or transport.is_closing():
             self._end(None)
         elif len(body) <= _PIECE:
-            transport.write(head + body if body else head)
+            transport.write(head + body)
         else:
             self._unsent = memoryview(body)[_PIECE:]
             transport.write(head + body[:_PIECE])
             self._push()
 
-    async def head(self, limit: float, until: float) -> None:
-        """Wait for the head: ``limit`` seconds after all was sent, but not after ``until``.
+    def answers(self, limit: float, until: float) -> asyncio.Future[None]:
+        """Done when the head has come, or an error: see ``error`` if there is no ``status`` then.
 
-        While a large request is being sent, each part that the upstream takes gives it ``limit``
-        seconds more. Raises UpstreamError.
+        It may take ``limit`` seconds after all was sent, but not last beyond ``until``. While a
+        large request is being sent, each part that the upstream takes gives it ``limit`` seconds
+        more. Who stops waiting has no more use for the connection.
         """
         self._limit, self._until = limit, until
-        if not self.parser.status and self.error is None:
-            self._waiter = self._loop.create_future()
+        waiter = self._waiter = self._loop.create_future()
+        if self.error is None:
             self._be_patient(self._sent_at)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                self.deadline = math.inf
+        else:
+            waiter.set_result(None)
+        return waiter
+
+    def check(self) -> None:
+        """Raise what ended the wait for a head, if none came."""
         if not self.parser.status and self.error is not None:
             raise self.error from None
 
@@ -156,9 +164,10 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         self._wheel.set(self, time.monotonic() + limit)
         try:
             await self._waiter
-        finally:
+        except BaseException:
             self._waiter = None
             self.deadline = math.inf
+            raise
 
     def take(self) -> bytes:
         """All of the body that has come and was not taken."""
@@ -170,11 +179,17 @@ class Connection(asyncio.BufferedProtocol, Alarm):
             self._resume()
         return data
 
-    def rest(self) -> None:
-        """Be idle until the next request, and watch for the end."""
+    def rest(self) -> bool:
+        """Be idle, and watch for the end. False when no other request can be sent over it."""
+        parser = self.parser
+        if not (parser.complete and parser.keep_alive) or parser.surplus:
+            return False
+        if self.error is not None or self._unsent is not None:
+            return False
         self.is_kept = self._is_idle = True
         if self._is_paused:
             self._resume()
+        return True
 
     def abort(self) -> None:
         """Close at once, without flushing anything."""
@@ -205,8 +220,12 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self.deadline = math.inf
+            if not waiter.done():  # it may have been cancelled
+                waiter.set_result(None)
 
     def _push(self) -> None:
         while self._unsent is not None and not self._is_write_paused:
@@ -220,16 +239,7 @@ class Connection(asyncio.BufferedProtocol, Alarm):
             self._transport.resume_reading()
 
     def _end(self, error: Exception | None) -> None:
-        why = _CLOSED
-        try:
-            if error is None:
-                self.parser.eof()
-            else:
-                told = getattr(error, "strerror", None) or type(error).__name__
-                why = f"the connection to the upstream broke: {told}"
-        except BadAnswer as bad:
-            why = f"{_BROKE}: {bad}"
-        self._fail(UpstreamDisconnected(why))
+        self._fail(UpstreamDisconnected(_why(self.parser, error)))
 
     # the loop's callbacks
 
@@ -254,9 +264,7 @@ class Connection(asyncio.BufferedProtocol, Alarm):
             self._transport.abort()
             return
         self._held += nbytes
-        if self._waiter is not None and (
-            parser.parts or parser.complete or (parser.status and not had_head)
-        ):
+        if parser.parts or parser.complete or parser.status != had_head:
             self._wake()
         if self._is_idle and parser.surplus:
             self.abort()

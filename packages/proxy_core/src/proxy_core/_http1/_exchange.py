@@ -7,33 +7,124 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from proxy_core._http import HttpRequest, HttpResponse
 from proxy_core._http1._connection import Connection
-from proxy_core._types import Timeouts
+from proxy_core._http_types import HttpRequest, HttpResponse
+from proxy_core._types import Headers, Timeouts
+from proxy_core.errors import UpstreamProtocolError
 
 if TYPE_CHECKING:
-    from proxy_core._http1._client import Http1Client
+    from proxy_core._http1._engine import Http1Engine
 
 __all__ = ["Exchange"]
 
 
-class Body(AsyncGenerator[bytes, None]):
-    """The bytes of an answer as they come; what came together is given together.
+class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
+    """Sends when it is entered; gives the connection back, or closes it, when it is left.
 
-    ``left`` is what is left of the total. Only waiting uses it up: our own reader may be slow.
+    It is the answer too, and the answer's body: one object for each request. What came together is
+    given together. Of the total only waiting is taken: our own reader may be slow.
     """
 
-    __slots__ = ("_left", "_limit", "_next_limit", "_phase", "connection")
+    __slots__ = (
+        "_connection",
+        "_engine",
+        "_head",
+        "_is_closed",
+        "_left",
+        "_limit",
+        "_phase",
+        "_request",
+        "_timeouts",
+    )
 
-    def __init__(self, connection: Connection, timeouts: Timeouts, left: float) -> None:
-        self.connection: Connection | None = connection
-        self._left = left
+    def __init__(self, engine: Http1Engine, request: HttpRequest, timeouts: Timeouts) -> None:
+        self._engine = engine
+        self._request = request
+        self._timeouts = timeouts
+        self._connection: Connection | None = None
+        self._is_closed = False
+        self.held_bytes = 0
+
+    # the block
+
+    async def __aenter__(self) -> HttpResponse:
+        engine, request, timeouts = self._engine, self._request, self._timeouts
+        now = time.monotonic()
+        until = now + timeouts.total
+        target, head = engine.compose(request)
+        connection = engine.taken(target, now)
+        if connection is None:
+            connection = await engine.connection(target, timeouts, until)
+            now = time.monotonic()
+        self._connection = connection
+        is_head = request.method == "HEAD"
+        try:
+            connection.send(head, request.body, now, is_head=is_head)
+            await connection.answers(timeouts.first_byte, until)
+            if not connection.parser.status:
+                if connection.was_dead:
+                    self._connection = None
+                    connection = await engine.replaced(connection, target, timeouts, until)
+                    self._connection = connection
+                    connection.send(head, request.body, time.monotonic(), is_head=is_head)
+                    await connection.answers(timeouts.first_byte, until)
+                connection.check()
+        except BaseException:
+            if self._connection is not None:
+                engine.give_back(self._connection)
+            raise
+        parser = connection.parser
+        self.status, self._head = parser.status, parser.head
+        self._left = until - time.monotonic()
         self._limit, self._phase = timeouts.first_byte, "first_byte"
-        self._next_limit = timeouts.between_events
+        engine.open.add(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        connection, self._connection = self._connection, None
+        engine = self._engine
+        engine.open.discard(self)
+        if connection is not None:
+            engine.give_back(connection)
+
+    # the answer
+
+    @property
+    def headers(self) -> Headers:
+        """Lower-case names and values, in their order."""
+        return self._head.headers
+
+    @property  # type: ignore[misc]
+    def body(self) -> AsyncGenerator[bytes, None]:
+        return self
+
+    def header(self, name: bytes) -> bytes:
+        """The first value of a header, empty when it is missing. ``name`` is lower-case."""
+        values = self._head.values(name)
+        return values[0] if values else b""
+
+    async def read(self, at_most: int | None = None) -> bytes:
+        """The whole body. Raises UpstreamProtocolError when it is larger than the cap."""
+        connection = self._connection
+        cap = self._engine.max_answer if at_most is None else at_most
+        if connection is None or not connection.parser.complete:
+            return await super().read(cap)
+        whole = connection.take()
+        self.held_bytes += len(whole)
+        if self.held_bytes > cap:
+            raise UpstreamProtocolError(f"the upstream's answer is larger than {cap} bytes")
+        return whole
+
+    # its body
 
     async def __anext__(self) -> bytes:
-        connection = self.connection
-        if connection is None:
+        connection = self._connection
+        if connection is None or self._is_closed:
             raise StopAsyncIteration
         parser = connection.parser
         while not parser.parts:
@@ -47,70 +138,16 @@ class Body(AsyncGenerator[bytes, None]):
             else:
                 await connection.more(self._limit, self._phase)
             self._left -= time.monotonic() - began
-        self._limit, self._phase = self._next_limit, "between_events"
+        self._limit, self._phase = self._timeouts.between_events, "between_events"
         return connection.take()
 
     async def asend(self, value: None) -> bytes:
         return await self.__anext__()
 
     async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> bytes:
-        self.connection = None
+        self._is_closed = True
         raise typ if val is None else val
 
     async def aclose(self) -> None:
-        self.connection = None
-
-
-class Exchange:
-    """Sends when it is entered; gives the connection back, or closes it, when it is left."""
-
-    __slots__ = ("_body", "_client", "_connection", "_request", "_response", "_timeouts")
-
-    def __init__(self, client: Http1Client, request: HttpRequest, timeouts: Timeouts) -> None:
-        self._client = client
-        self._request = request
-        self._timeouts = timeouts
-        self._connection: Connection | None = None
-
-    async def __aenter__(self) -> HttpResponse:
-        client, request, timeouts = self._client, self._request, self._timeouts
-        until = time.monotonic() + timeouts.total
-        target, head = client.compose(request)
-        connection = client.taken(target)
-        try:
-            if connection is None:
-                connection = await client.connection(target, timeouts, until)
-            self._connection = connection
-            is_head = request.method == "HEAD"
-            try:
-                connection.send(head, request.body, is_head=is_head)
-                await connection.head(timeouts.first_byte, until)
-            except Exception:
-                if not connection.was_dead:
-                    raise
-                self._connection = None
-                connection = await client.replaced(connection, target, timeouts, until)
-                self._connection = connection
-                connection.send(head, request.body, is_head=is_head)
-                await connection.head(timeouts.first_byte, until)
-        except BaseException:
-            if self._connection is not None:
-                client.give_back(self._connection)
-            raise
-        self._body = Body(connection, timeouts, until - time.monotonic())
-        parser = connection.parser
-        self._response = HttpResponse(parser.status, parser.headers, self._body, client.max_answer)
-        client.open.add(self._response)
-        return self._response
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        client, connection = self._client, self._connection
-        self._body.connection = None
-        client.open.discard(self._response)
-        if connection is not None:
-            client.give_back(connection)
+        """Read no more of the body."""
+        self._is_closed = True

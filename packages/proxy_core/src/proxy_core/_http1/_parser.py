@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import httptools
 
-from proxy_core._types import Headers
+from proxy_core._http1._head import Head
 
 __all__ = ["MOST_HEADERS", "MOST_HEAD_BYTES", "BadAnswer", "ResponseParser"]
 
@@ -27,21 +27,23 @@ class BadAnswer(Exception):
 class ResponseParser:
     """Reads one answer after the other: ``expect``, then ``feed`` until ``complete``.
 
-    ``status`` is 0 until the head is whole; ``parts`` is the body that came and was not taken yet.
+    ``status`` is 0 until the head is whole, and then there is ``head``; ``parts`` is the body that
+    came and was not taken yet. After an error, a ``surplus``, or an answer without ``keep_alive``
+    nothing more can be expected.
     """
 
     __slots__ = (
-        "_head_bytes",
+        "_begun",
+        "_head_at",
         "_is_head",
         "_llhttp",
         "_quiet",
         "_why",
         "complete",
-        "headers",
+        "head",
         "keep_alive",
         "on_body",
         "parts",
-        "started",
         "status",
         "surplus",
         "until_close",
@@ -50,9 +52,23 @@ class ResponseParser:
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.on_body = self.parts.append  # llhttp calls it: no frame of ours for each chunk
+        self.head: Head
+        self.keep_alive = False
+        """Whether the connection may be used again, known once the answer is complete."""
+        self.until_close = False
+        """Whether only the end of the connection ends the body."""
+        self.surplus = False
+        """Whether more came than the answer: the connection is of no more use."""
         self._is_head = False
+        self._quiet = 0
+        self._why = ""
         self.expect(is_head=False)
         self._llhttp = httptools.HttpResponseParser(self)
+
+    @property
+    def started(self) -> bool:
+        """Whether a byte came."""
+        return bool(self.status or self._begun)
 
     def expect(self, *, is_head: bool) -> None:
         """Begin the next answer. The last one was complete, and nothing came after it."""
@@ -61,28 +77,18 @@ class ResponseParser:
         self._is_head = is_head
         self.parts.clear()
         self.status = 0
-        self.headers: Headers = []
         self.complete = False
-        self.keep_alive = False
-        """Whether the connection may be used again, known once the answer is complete."""
-        self.until_close = False
-        """Whether only the end of the connection ends the body."""
-        self.surplus = False
-        """Whether more came than the answer: the connection is of no more use."""
-        self.started = False
-        """Whether a byte came."""
-        self._head_bytes = 0
-        self._quiet = 0
-        self._why = ""
+        self._begun = b""
+        self._head_at = 0
 
     def feed(self, data: memoryview) -> None:
         """Take what was read. Raises BadAnswer; what came before the fault can still be had."""
-        if self.complete:
-            self.surplus = True
-        elif self.status:
-            self._feed_body(data)
-        else:
+        if not self.status:
             self._feed_head(data)
+        elif self.complete:
+            self.surplus = True
+        else:
+            self._feed_body(data)
 
     def eof(self) -> None:
         """Tell that the connection ended. Raises BadAnswer unless that is the end of the body."""
@@ -96,17 +102,18 @@ class ResponseParser:
             )
 
     def _feed_head(self, data: memoryview) -> None:
-        if not self.started:
-            self.started = True
-            if data[0] != 0x48:
-                raise BadAnswer("its answer does not begin with HTTP/")
-        room = MOST_HEAD_BYTES - self._head_bytes
-        self._head_bytes += len(data)
-        self._run(data if len(data) <= room else data[:room])
-        if len(data) >= room and not self.status:
+        had = len(self._begun)
+        if had + len(data) <= MOST_HEAD_BYTES:
+            self._begun += data
+            self._run(data)
+            return
+        room = MOST_HEAD_BYTES - had
+        if room:
+            self._begun += data[:room]
+            self._run(data[:room])
+        if not self.status:
             raise BadAnswer(f"the head of its answer is larger than {MOST_HEAD_BYTES} bytes")
-        if len(data) > room:
-            self.feed(data[room:])
+        self.feed(data[room:])
 
     def _feed_body(self, data: memoryview) -> None:
         had = len(self.parts)
@@ -136,26 +143,27 @@ class ResponseParser:
         if self.complete:
             self._refuse("it sent more than one answer")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what comes behind the body, a trailer, is let go."""
-        if not self.status:
-            self.headers.append((name.lower(), value.rstrip()))
-
     def on_headers_complete(self) -> None:
         """Judge the head, and how its body ends."""
-        status = self._llhttp.get_status_code()
-        if len(self.headers) > MOST_HEADERS:
+        begun, start = self._begun, self._head_at
+        end = begun.find(b"\r\n\r\n", start)
+        head = Head(begun[start:end])
+        version = head.raw[:8]
+        if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
+            self._refuse("its answer is not of HTTP/1.1 or does not begin with it")
+        if head.raw.count(b"\r\n") > MOST_HEADERS:
             self._refuse(f"it sent more than {MOST_HEADERS} headers")
-        version = self._llhttp.get_http_version()
-        if version not in {"1.1", "1.0"}:
-            self._refuse("its answer is of another version of HTTP")
+        status = self._llhttp.get_status_code()
         if status < 200:
             self._skip(status)
-        else:
-            self._frame(status, version)
-            self.status = status
-            if self._is_head:
-                self.on_message_complete()
+            self._head_at = end + 4
+            return
+        self._frame(status, head, version)
+        self.head = head
+        self.status = status
+        self._begun = b""
+        if self._is_head:
+            self.on_message_complete()
 
     def on_message_complete(self) -> None:
         """See whether the connection may go on. A trailer too may have said that it closes."""
@@ -170,18 +178,15 @@ class ResponseParser:
             self._refuse("it switched to another protocol")
         if not self._llhttp.should_keep_alive():
             self._refuse("its interim answer ends the connection")
-        self.headers.clear()
 
-    def _frame(self, status: int, version: str) -> None:
-        coding = length = None
-        for name, value in self.headers:
-            if name == b"transfer-encoding":
-                if coding is not None or version != "1.1" or value.lower() != b"chunked":
-                    self._refuse("its transfer-encoding is not chunked")
-                coding = value
-            elif name == b"content-length":
-                length = value
-        is_framed = coding is not None or length is not None
+    def _frame(self, status: int, head: Head, version: bytes) -> None:
+        lower = head.lower
+        is_framed = b"\r\ncontent-length:" in lower
+        if b"\r\ntransfer-encoding:" in lower:
+            codings = head.values(b"transfer-encoding")
+            if len(codings) > 1 or codings[0].lower() != b"chunked" or version != b"HTTP/1.1":
+                self._refuse("its transfer-encoding is not chunked")
+            is_framed = True
         self.until_close = not (is_framed or self._is_head or status in {204, 304})
         # A 204 has no body, but one that is announced may come: better not to read on behind it.
         self.keep_alive = not self.until_close and not (status == 204 and is_framed)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 __all__ = ["Full", "Pool", "Ticket"]
 
 C = TypeVar("C")
-_MOST_WAITING: Final = 10_000
 
 
 class Full(Exception):
@@ -43,7 +42,7 @@ class Pool(Generic[C]):
         idle: int,
         idle_for: float,
         per_origin: int | None = None,
-        waiting: int = _MOST_WAITING,
+        waiting: int = 10_000,
     ) -> None:
         self._most = connections
         self._most_per_origin = connections if per_origin is None else per_origin

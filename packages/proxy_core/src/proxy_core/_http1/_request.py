@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from proxy_core._http import HttpRequest
+from proxy_core._http_types import HttpRequest
 from proxy_core._types import Headers
 from proxy_core.errors import ConnectFailed
 
 __all__ = ["Composer", "Target"]
 
-_OURS: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
-_END: Final = (b"", b"")
+_OURS: Final = frozenset({b"host", b"content-length"})
+"""They may be given once."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _METHODS: Final = {
     name: name.encode() for name in ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE")
@@ -24,7 +24,7 @@ _HOSTNAME: Final = re.compile(r"[0-9A-Za-z._~!$&'()*+,;=-]+")
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f]")
 _IN_PATHS: Final = "!#$%&'()*+,-./:;=?@[]_~|^`\\{}\"<>"
 _PORTS: Final = {"http": 80, "https": 443}
-_MOST_REMEMBERED: Final = 512
+_MOST_REMEMBERED: Final = 128
 _UNSENDABLE: Final = "the request can't be sent: look at the headers"
 
 
@@ -43,35 +43,59 @@ class Target:
     host_line: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A head as far as method, URL and headers decide it."""
+
+    target: Target
+    begun: bytes
+    has_body: bool
+    length: int | None
+    """The content-length that is among the headers."""
+
+
 class Composer:
-    """Makes heads. It remembers what it has read of URLs and names, within a bound."""
+    """Makes heads. Requests are much alike, so it remembers what it made, within a bound."""
 
     def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], _Known] = {}
         self._targets: dict[str, Target] = {}
-        self._plain: set[bytes] = {b"accept-encoding"}
-        """Names that are tokens and say nothing of host or framing."""
 
     def __call__(self, request: HttpRequest) -> tuple[Target, bytes]:
         """Where a request goes, and its head. Raises ConnectFailed."""
+        key: tuple[object, ...] = (request.method, request.url, *request.headers)
+        known = self._known.get(key)
+        if known is None:
+            known = self._composed(request)
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[key] = known
+        length = len(request.body)
+        if known.length is not None:
+            if known.length != length:
+                raise ConnectFailed(_UNSENDABLE) from None
+        elif length or known.has_body:
+            return known.target, b"%bcontent-length: %d\r\n\r\n" % (known.begun, length)
+        return known.target, known.begun + b"\r\n"
+
+    def _composed(self, request: HttpRequest) -> _Known:
         target = self._targets.get(request.url) or self._remember(request.url)
-        method, headers, length = request.method, request.headers, len(request.body)
-        names = {name for name, _ in headers}
-        lines = [(_METHODS.get(method) or _method(method)) + target.line]
-        if not names <= self._plain:
-            names = self._judged(headers, length)
+        names = _judged(request.headers)
+        lines = [(_METHODS.get(request.method) or _method(request.method)) + target.line]
         if b"host" not in names:
             lines.append(target.host_line)
-        lines += [b": ".join(header) for header in headers]
+        lines += [b": ".join(header) for header in request.headers]
         if b"accept-encoding" not in names:
             lines.append(b"accept-encoding: identity")
-        if (length or method in _WITH_BODY) and b"content-length" not in names:
-            lines.append(b"content-length: %d" % length)
-        lines += _END
-        head = b"\r\n".join(lines)
+        begun = b"\r\n".join(lines)
         # Every line has one end; a value that holds another would be a header of somebody else.
-        if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * len(lines) - 2:
+        if len(begun) - len(begun.translate(None, b"\r\n\0")) != 2 * len(lines) - 2:
             raise ConnectFailed(_UNSENDABLE) from None
-        return target, head
+        given = names.get(b"content-length")
+        if given is not None and not given.isdigit():
+            raise ConnectFailed(_UNSENDABLE) from None
+        length = None if given is None else int(given)
+        return _Known(target, begun + b"\r\n", request.method in _WITH_BODY, length)
 
     def _remember(self, url: str) -> Target:
         if len(self._targets) >= _MOST_REMEMBERED:
@@ -79,23 +103,20 @@ class Composer:
         target = self._targets[url] = _parsed(url)
         return target
 
-    def _judged(self, headers: Headers, length: int) -> set[bytes]:
-        """The names in lower case, if all can be sent. Raises ConnectFailed."""
-        names: set[bytes] = set()
-        for name, value in headers:
-            lower = name.lower()
-            is_ours = lower in _OURS
-            if (
-                not _TOKEN.fullmatch(name)
-                or (is_ours and lower in names)
-                or lower == b"transfer-encoding"
-                or (lower == b"content-length" and value != b"%d" % length)
-            ):
-                raise ConnectFailed(_UNSENDABLE) from None
-            names.add(lower)
-            if not is_ours and lower == name and len(self._plain) < _MOST_REMEMBERED:
-                self._plain.add(name)
-        return names
+
+def _judged(headers: Headers) -> dict[bytes, bytes]:
+    """Values by names in lower case, if all can be sent. Raises ConnectFailed."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if (
+            not _TOKEN.fullmatch(name)
+            or (lower in _OURS and lower in found)
+            or lower == b"transfer-encoding"
+        ):
+            raise ConnectFailed(_UNSENDABLE) from None
+        found[lower] = value
+    return found
 
 
 def _method(method: str) -> bytes:

@@ -58,7 +58,7 @@ class Wheel:
     def set(self, alarm: Alarm, deadline: float) -> None:
         """Give it a deadline, or move it; ``math.inf`` takes it away."""
         alarm.deadline = deadline
-        if deadline < alarm.due:
+        if deadline < alarm.due - self._grain:  # otherwise it is looked at early enough
             self._file(alarm)
 
     def forget(self, alarm: Alarm) -> None:

@@ -35,6 +35,9 @@ MAX_SKIPPED: Final = 256 * 1024
 _CHEAP: Final = 16 * 1024
 """Bytes that are sooner copied than reckoned with."""
 
+_ROOMY: Final = 64 * 1024
+"""Bytes that hold so many fields that they are counted while they are decoded."""
+
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_key = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
@@ -91,10 +94,10 @@ class Document:
                 raw.decode()
             if len(raw) > LARGE:
                 check_brackets(raw)
-            fields = _decode(raw)
+            fields = _decode(raw) if len(raw) < _ROOMY else _bounded(raw)
             if len(raw) > SHALLOW:
                 check_depth(raw, fields)
-        except TooDeep as error:
+        except (TooDeep, _TooMany) as error:
             raise MalformedDocument(str(error)) from None
         except UnicodeDecodeError as error:
             raise MalformedDocument(f"not valid UTF-8 at byte {error.start}") from None
@@ -197,6 +200,31 @@ class Document:
                 raise MalformedDocument(
                     f"the key {key!r} occurs {seen[key]} times; send it once", key=key
                 )
+
+
+class _Key(str):
+    """A key that passes through our hands while it is decoded."""
+
+    __slots__ = ()
+
+
+class _TooMany(ValueError):
+    """More fields than MAX_FIELDS."""
+
+
+def _bounded(raw: bytes) -> dict[str, msgspec.Raw]:
+    """As ``_decode``, but a million fields cost no more than MAX_FIELDS. Raises _TooMany."""
+    left = MAX_FIELDS
+
+    def count(_: type, key: str) -> _Key:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _TooMany(_too_many())
+        return _Key(key)
+
+    fields = msgspec.json.decode(raw, type=dict[_Key, msgspec.Raw], dec_hook=count)
+    return {str(key): value for key, value in fields.items()}
 
 
 def _layout_of(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> _Layout | None:

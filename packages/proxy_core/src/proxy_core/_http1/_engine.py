@@ -1,4 +1,4 @@
-"""The client: a pool of connections, the wheel of their deadlines, and who is woken when."""
+"""The engine: a pool of connections, the wheel of their deadlines, and who is woken when."""
 
 from __future__ import annotations
 
@@ -7,47 +7,33 @@ import math
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 
-from proxy_core._http import HttpRequest, HttpResponse, PoolLimits, _tls
 from proxy_core._http1._connection import READ_BYTES, Connection, timed_out
 from proxy_core._http1._dial import Dialer
 from proxy_core._http1._exchange import Exchange
 from proxy_core._http1._pool import Full, Pool, Ticket
 from proxy_core._http1._request import Composer, Target
 from proxy_core._http1._wheel import Alarm, Wheel
+from proxy_core._http_types import HttpRequest, PoolLimits
 from proxy_core._types import Timeouts
 from proxy_core.errors import ConnectFailed, PoolExhausted
 
-__all__ = ["Http1Client"]
+__all__ = ["Http1Engine"]
 
 _NONE_FREE = "no connection to the upstream was free in time"
 
 
-class Http1Client:
-    """A pool of HTTP/1.1 connections to one upstream, on an engine of our own.
+class Http1Engine:
+    """A pool of HTTP/1.1 connections, for one event loop at a time."""
 
-    ``ca`` is a file of certificates to trust instead of the system's, ``cert`` a client
-    certificate (file, or file and key). Certificates are always verified. ``tls`` is a context to
-    use instead, for clients that share one: making it takes 40 ms and more.
-
-    A client belongs to the event loop that it is used in. Used in another one, it begins anew
-    there, and its connections of the former loop are dropped.
-    """
-
-    def __init__(
-        self,
-        limits: PoolLimits = PoolLimits(),
-        *,
-        ca: str | None = None,
-        cert: str | tuple[str, str] | None = None,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
+    def __init__(self, limits: PoolLimits, tls: ssl.SSLContext) -> None:
         self.max_answer = limits.max_answer
-        self.open: set[HttpResponse] = set()
-        self._limits = limits
         self.compose = Composer()
-        self._dialer = Dialer(tls or _tls(ca, cert))
+        self.open: set[Exchange] = set()
+        """Answers that have begun and are not closed."""
+        self._limits = limits
+        self._dialer = Dialer(tls)
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._all: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -57,19 +43,7 @@ class Http1Client:
         self._emptied: asyncio.Future[None] | None = None
         self._is_closed = False
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of answers that are being collected."""
-        return sum(response.held_bytes for response in self.open)
-
-    @property
-    def open_responses(self) -> int:
-        """Answers that have begun and are not closed."""
-        return len(self.open)
-
-    def send(
-        self, request: HttpRequest, *, timeouts: Timeouts = Timeouts()
-    ) -> AbstractAsyncContextManager[HttpResponse]:
+    def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         """Send, and hold the connection until the block is left. Raises UpstreamError."""
         return Exchange(self, request, timeouts)
 
@@ -87,12 +61,12 @@ class Http1Client:
 
     # what an exchange asks for
 
-    def taken(self, target: Target) -> Connection | None:
+    def taken(self, target: Target, now: float) -> Connection | None:
         """Take an idle connection, if there is one."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move(loop)
-        return self._pool.take(target.origin, time.monotonic())
+        return self._pool.take(target.origin, now)
 
     async def connection(self, target: Target, timeouts: Timeouts, until: float) -> Connection:
         """Open a connection, or wait for one. Raises UpstreamError."""
@@ -113,17 +87,17 @@ class Http1Client:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection that can be used again, close it otherwise."""
-        if connection.is_usable and not self._is_closed:
-            connection.rest()
-            now, pool = time.monotonic(), self._pool
-            ticket = pool.keep(connection.origin, connection, now)
-            if ticket is not None or pool.evicted:
-                self._wake(ticket)
-            if self._sweep.deadline == math.inf:
-                self._wheel.set(self._sweep, now + self._limits.keep_alive_for)
-        else:
+        pool = self._pool
+        if self._is_closed or not connection.rest():
             connection.abort()
-            self._wake(self._pool.leave(connection.origin))
+            self._wake(pool.leave(connection.origin))
+            return
+        now = time.monotonic()
+        ticket = pool.keep(connection.origin, connection, now)
+        if ticket is not None or pool.evicted:
+            self._wake(ticket)
+        if self._sweep.deadline == math.inf:
+            self._wheel.set(self._sweep, now + self._limits.keep_alive_for)
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
         limits = self._limits
@@ -135,7 +109,11 @@ class Http1Client:
         self._wheel = Wheel(loop)
         self._sweep = _Sweep(self._swept)
         self._pool = Pool(
-            connections=limits.connections, idle=limits.keep_alive, idle_for=limits.keep_alive_for
+            connections=limits.connections,
+            per_origin=limits.connections_per_origin,
+            idle=limits.keep_alive,
+            idle_for=limits.keep_alive_for,
+            waiting=limits.waiting,
         )
 
     async def _queued(self, target: Target, timeouts: Timeouts, until: float) -> Connection | None:

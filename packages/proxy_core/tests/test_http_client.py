@@ -1,4 +1,4 @@
-"""The client on its own engine, against scripted servers on real sockets, on both loops."""
+"""The client, against scripted servers on real sockets: our engine on each loop, and httpx2."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from typing import Any
 
 import pytest
 
-from proxy_core import HttpRequest, PoolLimits, Timeouts
-from proxy_core._http1 import Http1Client
-from proxy_core._http1 import _dial as dialing
+from proxy_core import HttpClient, HttpRequest, PoolLimits, Timeouts, _resolver
 from proxy_core.errors import (
     ConfigurationError,
     ConnectFailed,
@@ -78,7 +76,8 @@ class Upstream:
 class World:
     """Starts scripted servers and clients on one loop, and closes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
         self._stack = AsyncExitStack()
 
     async def upstream(self, handler: Handler, **options: Any) -> Upstream:
@@ -88,12 +87,12 @@ class World:
         server.port = listener.sockets[0].getsockname()[1]
         return server
 
-    def client(self, limits: PoolLimits | None = None, **options: Any) -> Http1Client:
-        made = Http1Client(limits or PoolLimits(), **(options or {"tls": TRUSTED}))
+    def client(self, limits: PoolLimits | None = None, **options: Any) -> HttpClient:
+        made = HttpClient(limits or PoolLimits(), **(options or {"tls": TRUSTED}), **self._given)
         self._stack.push_async_callback(self._close, made)
         return made
 
-    async def _close(self, client: Http1Client) -> None:
+    async def _close(self, client: HttpClient) -> None:
         await client.aclose()
         assert client.open_responses == 0
         assert client.held_bytes == 0
@@ -110,36 +109,41 @@ class World:
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 if importlib.util.find_spec("uvloop"):
     LOOPS["uvloop"] = importlib.import_module("uvloop").new_event_loop
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {loop: (loop, {}) for loop in LOOPS}
+# Without TLS nothing is agreed, so that this engine too speaks HTTP/1.1.
+WAYS["httpx2"] = ("asyncio", {"http2": True})
 Scenario = Callable[..., Coroutine[Any, Any, None]]
 
 
-def on_each_loop(scenario: Scenario) -> Callable[..., None]:
-    """Run a scenario, which is given a world, on asyncio's own loop and on uvloop if it is there.
+def each_way(scenario: Scenario) -> Callable[..., None]:
+    """Run a scenario, which is given a world, on each loop that is there and with each engine.
 
     No socket may be left over.
     """
 
-    @pytest.mark.parametrize("loop", LOOPS)
+    @pytest.mark.parametrize("way", WAYS)
     @functools.wraps(scenario)
-    def run(loop: str, **arguments: Any) -> None:
+    def run(way: str, **arguments: Any) -> None:
+        loop, options = WAYS[way]
+
         async def play() -> None:
-            world = World()
+            world = World(options)
             before = sockets()
             try:
                 await asyncio.wait_for(scenario(world, **arguments), 60)
             finally:
                 await world.aclose()
-            for _ in range(100):
+            for _ in range(1000):
                 if sockets() <= before:
                     break
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.001)
             assert sockets() <= before
 
         with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
             runner.run(play())
 
     given = list(inspect.signature(scenario).parameters.values())[1:]
-    own = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
+    own = inspect.Parameter("way", inspect.Parameter.KEYWORD_ONLY)
     given = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in given]
     ready: Callable[..., None] = run
     ready.__signature__ = inspect.Signature([*given, own])  # type: ignore[attr-defined]
@@ -189,12 +193,12 @@ def post(url: str, body: bytes = b"{}", *headers: tuple[bytes, bytes]) -> HttpRe
     return HttpRequest("POST", url, list(headers), body)
 
 
-async def ask(client: Http1Client, url: str, **limits: float) -> bytes:
+async def ask(client: HttpClient, url: str, **limits: float) -> bytes:
     async with client.send(post(url), timeouts=Timeouts(**limits)) as response:
         return await response.read()
 
 
-@on_each_loop
+@each_way
 async def test_what_was_given_is_sent_and_nothing_else(world: World) -> None:
     """Method, path, headers and body, a length and that nothing be packed: no user agent."""
     client = world.client()
@@ -214,7 +218,7 @@ async def test_what_was_given_is_sent_and_nothing_else(world: World) -> None:
     assert server.bodies == [b'{"a":1}']
 
 
-@on_each_loop
+@each_way
 async def test_headers_come_in_lower_case_and_order(world: World) -> None:
     """Names in lower case, values as they came, repeated ones kept."""
     client = world.client()
@@ -227,7 +231,7 @@ async def test_headers_come_in_lower_case_and_order(world: World) -> None:
         assert response.header(b"x-b") == b""
 
 
-@on_each_loop
+@each_way
 async def test_chunks_come_as_they_arrive(world: World) -> None:
     """A chunk is given before the next one is sent."""
     client = world.client()
@@ -247,7 +251,7 @@ async def test_chunks_come_as_they_arrive(world: World) -> None:
     assert got == [b"hi", b"you"]
 
 
-@on_each_loop
+@each_way
 async def test_connections_are_used_again(world: World) -> None:
     """Whole answers leave their connection to the next request."""
     client = world.client()
@@ -257,7 +261,7 @@ async def test_connections_are_used_again(world: World) -> None:
     assert (server.connections, len(server.heads)) == (1, 5)
 
 
-@on_each_loop
+@each_way
 async def test_a_block_that_is_left_early_closes_its_connection(world: World) -> None:
     """The upstream notices at once, and the answer is not counted as open any more."""
     client = world.client()
@@ -276,7 +280,7 @@ async def test_a_block_that_is_left_early_closes_its_connection(world: World) ->
     await asyncio.wait_for(server.gone.wait(), 1)
 
 
-@on_each_loop
+@each_way
 async def test_redirects_are_not_followed(world: World) -> None:
     """A redirect is an answer like any other, and what it points to is never asked."""
     client = world.client()
@@ -288,7 +292,7 @@ async def test_redirects_are_not_followed(world: World) -> None:
     assert other.heads == []
 
 
-@on_each_loop
+@each_way
 async def test_cookies_are_not_kept(world: World) -> None:
     """What one answer sets, no later request sends."""
     client = world.client()
@@ -300,7 +304,7 @@ async def test_cookies_are_not_kept(world: World) -> None:
     assert b"cookie" not in server.heads[1].lower()
 
 
-@on_each_loop
+@each_way
 async def test_the_environment_says_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -317,7 +321,7 @@ async def test_the_environment_says_nothing(
     assert b"authorization" not in server.heads[0].lower()
 
 
-@on_each_loop
+@each_way
 async def test_an_answer_is_not_unpacked(world: World) -> None:
     """Compressed bytes stay as they are: nothing small becomes large here."""
     client = world.client()
@@ -349,7 +353,7 @@ BREAKS: dict[str, tuple[Handler, type[UpstreamError]]] = {
 
 
 @pytest.mark.parametrize(("handler", "kind"), BREAKS.values(), ids=list(BREAKS))
-@on_each_loop
+@each_way
 async def test_a_broken_answer_is_an_error_of_ours(
     world: World, handler: Handler, kind: type[UpstreamError]
 ) -> None:
@@ -362,7 +366,7 @@ async def test_a_broken_answer_is_an_error_of_ours(
     assert caught.value.verdict == "failed"
 
 
-@on_each_loop
+@each_way
 async def test_a_reset_in_the_body_is_a_break(world: World) -> None:
     """An RST after some chunks: the chunks came, then the error."""
     client = world.client()
@@ -391,7 +395,7 @@ def free_port() -> int:
         return port
 
 
-@on_each_loop
+@each_way
 async def test_a_refused_connection_sent_nothing(world: World) -> None:
     """Nobody listens: the way to the upstream failed."""
     client = world.client()
@@ -413,7 +417,7 @@ async def test_a_refused_connection_sent_nothing(world: World) -> None:
         "",
     ],
 )
-@on_each_loop
+@each_way
 async def test_a_url_that_leads_nowhere_is_a_failed_connection(world: World, url: str) -> None:
     """Names that don't resolve and URLs that are none raise no error of the engine's own."""
     client = world.client()
@@ -421,7 +425,7 @@ async def test_a_url_that_leads_nowhere_is_a_failed_connection(world: World, url
         await ask(client, url, connect=5)
 
 
-@on_each_loop
+@each_way
 async def test_a_header_that_cannot_be_sent_is_not_repeated(world: World) -> None:
     """The engine would quote it in its error, and it may hold a key."""
     client = world.client()
@@ -435,7 +439,7 @@ async def test_a_header_that_cannot_be_sent_is_not_repeated(world: World) -> Non
     assert "sk-secret" not in repr(request)
 
 
-@on_each_loop
+@each_way
 async def test_connecting_has_a_limit_of_its_own(world: World) -> None:
     """A listener with a full queue swallows the handshake: that is a connect timeout."""
     client = world.client()
@@ -454,24 +458,24 @@ async def test_connecting_has_a_limit_of_its_own(world: World) -> None:
             filler.close()
 
 
-@on_each_loop
+@each_way
 async def test_a_name_that_is_slow_to_resolve_counts_as_connecting(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DNS is part of the connect limit."""
     client = world.client()
-    monkeypatch.setattr(dialing, "looked_up", lambda host, port: asyncio.sleep(9))
+    monkeypatch.setattr(_resolver, "looked_up", lambda host, port: asyncio.sleep(9))
     with pytest.raises(ConnectFailed, match="too long"):
         await ask(client, "http://slow.example/", connect=0.05)
 
 
-async def phase_of(client: Http1Client, server: Upstream, **limits: float) -> str:
+async def phase_of(client: HttpClient, server: Upstream, **limits: float) -> str:
     with pytest.raises(UpstreamTimeout) as caught:
         await ask(client, server.url, **limits)
     return caught.value.phase
 
 
-@on_each_loop
+@each_way
 async def test_no_answer_is_a_timeout_of_the_first_byte(world: World) -> None:
     """The head must come in time."""
     client = world.client()
@@ -479,7 +483,7 @@ async def test_no_answer_is_a_timeout_of_the_first_byte(world: World) -> None:
     assert await phase_of(client, server, first_byte=0.05, between_events=5) == "first_byte"
 
 
-@on_each_loop
+@each_way
 async def test_a_head_without_a_body_is_a_timeout_of_the_first_byte(world: World) -> None:
     """A model that still reads its prompt has sent the head already: the same limit again."""
     client = world.client()
@@ -487,7 +491,7 @@ async def test_a_head_without_a_body_is_a_timeout_of_the_first_byte(world: World
     assert await phase_of(client, server, first_byte=0.05, between_events=5) == "first_byte"
 
 
-@on_each_loop
+@each_way
 async def test_silence_in_the_body_is_a_timeout_between_events(world: World) -> None:
     """After the first byte only the second limit counts."""
     client = world.client()
@@ -495,28 +499,31 @@ async def test_silence_in_the_body_is_a_timeout_between_events(world: World) -> 
     assert await phase_of(client, server, first_byte=5, between_events=0.05) == "between_events"
 
 
-@on_each_loop
+@each_way
 async def test_the_limits_of_the_phases_are_not_mixed_up(world: World) -> None:
     """A first byte after ``between_events``, or a pause beyond ``first_byte``, is fine."""
     client = world.client()
-    slow_start = await world.upstream(says(0.15, HEAD, 0.15, CHUNK, LAST))
-    assert await ask(client, slow_start.url, first_byte=5, between_events=0.05) == b"hi"
-    slow_middle = await world.upstream(says(HEAD + CHUNK, 0.15, CHUNK, 0.15, LAST))
-    assert await ask(client, slow_middle.url, first_byte=0.1, between_events=5) == b"hihi"
+    slow_start = await world.upstream(says(0.12, HEAD, 0.12, CHUNK, LAST))
+    slow_middle = await world.upstream(says(HEAD + CHUNK, 0.2, CHUNK, LAST))
+    answers = await asyncio.gather(
+        ask(client, slow_start.url, first_byte=5, between_events=0.05),
+        ask(client, slow_middle.url, first_byte=0.1, between_events=5),
+    )
+    assert [*answers] == [b"hi", b"hihi"]
 
 
-@on_each_loop
+@each_way
 async def test_a_drip_is_bounded_by_the_total(world: World) -> None:
     """Bytes that always come in time don't make an answer that never ends."""
     client = world.client()
     drip: list[bytes | float] = [CHUNK, 0.02]
     server = await world.upstream(says(HEAD, *drip * 100))
     begun = time.monotonic()
-    assert await phase_of(client, server, between_events=1, total=0.2) == "total"
+    assert await phase_of(client, server, between_events=1, total=0.1) == "total"
     assert time.monotonic() - begun < 1.5
 
 
-@on_each_loop
+@each_way
 async def test_the_total_counts_before_the_head_too(world: World) -> None:
     """It begins with the request."""
     client = world.client()
@@ -524,31 +531,31 @@ async def test_the_total_counts_before_the_head_too(world: World) -> None:
     assert await phase_of(client, server, total=0.05) == "total"
 
 
-@on_each_loop
+@each_way
 async def test_a_total_is_enough_where_it_ends_first(world: World) -> None:
     """With every limit alike it is the total that is told, before the head and after."""
     client = world.client()
-    limits = {"first_byte": 0.1, "between_events": 0.1, "total": 0.1}
+    limits = {"first_byte": 0.05, "between_events": 0.05, "total": 0.05}
     for words in ((5.0,), (HEAD, 5.0), (HEAD + CHUNK, 5.0)):
         server = await world.upstream(says(*words))
         assert await phase_of(client, server, **limits) == "total"
 
 
-@on_each_loop
+@each_way
 async def test_the_total_does_not_count_the_readers_time(world: World) -> None:
     """A client that stalls is no fault of the upstream, and its own task is not cancelled."""
     client = world.client()
-    server = await world.upstream(says(HEAD + CHUNK, 0.05, CHUNK + LAST))
-    request, limits = post(server.url), Timeouts(total=0.2)
+    server = await world.upstream(says(HEAD + CHUNK, 0.01, CHUNK + LAST))
+    request, limits = post(server.url), Timeouts(total=0.1)
     async with client.send(request, timeouts=limits) as response:
         parts = []
         async for part in response.body:
             parts.append(part)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.16)
     assert b"".join(parts) == b"hihi"
 
 
-@on_each_loop
+@each_way
 async def test_the_total_is_raised_where_the_body_is_read(world: World) -> None:
     """Whoever reads gets the error at its read, and may go on with its block."""
     client = world.client()
@@ -561,7 +568,7 @@ async def test_the_total_is_raised_where_the_body_is_read(world: World) -> None:
         await asyncio.sleep(0)
 
 
-@on_each_loop
+@each_way
 async def test_a_timeout_of_the_caller_stays_the_callers(world: World) -> None:
     """Only our own limits become errors of the upstream."""
     client = world.client()
@@ -574,7 +581,7 @@ async def test_a_timeout_of_the_caller_stays_the_callers(world: World) -> None:
             raise TimeoutError("mine")
 
 
-@on_each_loop
+@each_way
 async def test_a_pool_has_an_end(world: World) -> None:
     """With every connection taken, a request waits for its limit and is shed: our own fault."""
     server = await world.upstream(says(HEAD + CHUNK, 5.0))
@@ -586,12 +593,12 @@ async def test_a_pool_has_an_end(world: World) -> None:
         assert caught.value.verdict == "let_go"
 
 
-@on_each_loop
+@each_way
 async def test_cancelled_requests_leave_the_pool_whole(world: World) -> None:
-    """Hundreds of requests cancelled at any moment: afterwards all connections can be had."""
+    """A hundred requests cancelled at any moment: afterwards all connections can be had."""
     server = await world.upstream(says(0.002, HEAD + CHUNK, 0.002, CHUNK + LAST))
     client = world.client(PoolLimits(connections=2))
-    for number in range(300):
+    for number in range(100):
         task = asyncio.create_task(ask(client, server.url))
         await asyncio.sleep(number % 7 / 1000)
         task.cancel()
@@ -601,7 +608,7 @@ async def test_cancelled_requests_leave_the_pool_whole(world: World) -> None:
         assert answer == b"hihi"
 
 
-@on_each_loop
+@each_way
 async def test_a_whole_answer_has_a_cap(world: World) -> None:
     """An answer larger than the cap is cut, and what was held is let go."""
     server = await world.upstream(says(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"))
@@ -615,7 +622,7 @@ async def test_a_whole_answer_has_a_cap(world: World) -> None:
         assert client.held_bytes == 0
 
 
-@on_each_loop
+@each_way
 async def test_held_bytes_are_what_is_collected(world: World) -> None:
     """An answer that is being read whole counts while its block lasts."""
     client = world.client()
@@ -627,7 +634,7 @@ async def test_held_bytes_are_what_is_collected(world: World) -> None:
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0"])
-@on_each_loop
+@each_way
 async def test_a_name_that_resolves_to_a_forbidden_address_is_not_called(
     world: World, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -638,14 +645,14 @@ async def test_a_name_that_resolves_to_a_forbidden_address_is_not_called(
     async def resolve(host: str, port: int) -> list[str]:
         return ["127.0.0.1", address]
 
-    monkeypatch.setattr(dialing, "looked_up", resolve)
+    monkeypatch.setattr(_resolver, "looked_up", resolve)
     with pytest.raises(ConnectFailed, match="metadata"):
         await ask(client, f"http://harmless.example:{server.port}/")
     assert server.connections == 0
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1%25lo]", "2852039166", "0.0.0.0"])
-@on_each_loop
+@each_way
 async def test_a_forbidden_address_is_not_called(world: World, host: str) -> None:
     """The check stands between the engine and the network, whoever made the URL."""
     client = world.client()
@@ -653,7 +660,7 @@ async def test_a_forbidden_address_is_not_called(world: World, host: str) -> Non
         await ask(client, f"http://{host}/latest/meta-data", connect=2)
 
 
-@on_each_loop
+@each_way
 async def test_the_checked_address_is_the_one_that_is_called(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -666,13 +673,13 @@ async def test_the_checked_address_is_the_one_that_is_called(
         asked.append(host)
         return ["127.0.0.1" if len(asked) == 1 else "169.254.169.254"]
 
-    monkeypatch.setattr(dialing, "looked_up", resolve)
+    monkeypatch.setattr(_resolver, "looked_up", resolve)
     assert await ask(client, f"http://moving.example:{server.port}/") == b"hello"
     assert asked.count("moving.example") == 1
     assert b"host: moving.example:%d" % server.port in server.heads[0].lower()
 
 
-@on_each_loop
+@each_way
 async def test_the_next_address_is_tried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address that refuses or swallows packets leaves time for the others."""
     client = world.client()
@@ -681,7 +688,7 @@ async def test_the_next_address_is_tried(world: World, monkeypatch: pytest.Monke
     async def resolve(host: str, port: int) -> list[str]:
         return ["::1", "127.0.0.2", "127.0.0.1"]
 
-    monkeypatch.setattr(dialing, "looked_up", resolve)
+    monkeypatch.setattr(_resolver, "looked_up", resolve)
     assert await ask(client, f"http://pool.example:{server.port}/") == b"hello"
 
 
@@ -692,14 +699,14 @@ async def tls_upstream(world: World) -> str:
     return f"https://localhost:{server.port}/v1"
 
 
-@on_each_loop
+@each_way
 async def test_a_private_authority_is_trusted_where_it_is_named(world: World) -> None:
     """``ca`` is the file that makes an upstream with its own certificates work."""
     client = world.client(ca=str(TLS / "authority.pem"))
     assert await ask(client, await tls_upstream(world)) == b"hello"
 
 
-@on_each_loop
+@each_way
 async def test_an_unknown_certificate_is_refused(world: World) -> None:
     """Without ``ca`` the same upstream can't be reached, and there is no way to look away."""
     client = world.client(tls=ssl.create_default_context())
@@ -707,7 +714,7 @@ async def test_an_unknown_certificate_is_refused(world: World) -> None:
         await ask(client, await tls_upstream(world))
 
 
-@on_each_loop
+@each_way
 async def test_a_certificate_for_another_name_is_refused(world: World) -> None:
     """Trust in the authority is not trust in each of its names."""
     url = (await tls_upstream(world)).replace("localhost", "127.0.0.2")
@@ -716,13 +723,13 @@ async def test_a_certificate_for_another_name_is_refused(world: World) -> None:
         await ask(client, url)
 
 
-@on_each_loop
+@each_way
 async def test_a_server_without_tls_is_a_failed_connection(world: World) -> None:
     """https to a port that speaks http."""
     client = world.client()
     server = await world.upstream(says(OK))
     with pytest.raises(ConnectFailed):
-        await ask(client, server.url.replace("http://", "https://"), connect=0.5)
+        await ask(client, server.url.replace("http://", "https://"), connect=0.1)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -735,5 +742,5 @@ def test_files_that_are_no_certificates_are_named(
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigurationError, match=r"some\.pem") as caught:
-        Http1Client(**{field: str(path)})  # type: ignore[arg-type]
+        HttpClient(**{field: str(path)})  # type: ignore[arg-type]
     assert caught.value.param == field
