@@ -22,7 +22,7 @@ from proxy_logging._events import RequestFinished
 from proxy_logging._journal import SOCKET, Journal, Prefixed, journal_lines, stderr_is_journal
 from proxy_logging._redact import Plain, looks_safe, names_look_safe, plain_fields
 from proxy_logging._request import REQUEST_FIELDS
-from proxy_logging._request_line import RequestLine, RequestLines, request_fields
+from proxy_logging._request_line import Finished, RequestLines, request_fields
 
 __all__ = ["FORMATS", "Format", "LEVELS", "Level", "Output", "Stream", "unconfigured"]
 
@@ -62,7 +62,10 @@ class Timestamps:
         self._second = (-1, "")
 
     def __call__(self) -> str:
-        now = self._clock()
+        return self.of(self._clock())
+
+    def of(self, now: float) -> str:
+        """A time, in seconds since 1970, as text."""
         second = int(now)
         known, text = self._second
         if second != known:
@@ -212,13 +215,13 @@ class _Lines:
     """
 
     def __init__(
-        self, stream: Stream | None, render: Callable[[Sequence[RequestLine]], str], hold: float
+        self, stream: Stream | None, render: Callable[[Sequence[Finished]], str], hold: float
     ) -> None:
         self._stream = stream
         self._render = render
         self._hold = hold
         self._lock = threading.RLock()  # a signal's handler may log too
-        self._waiting: list[RequestLine] = []
+        self._waiting: list[Finished] = []
         self._timed: asyncio.AbstractEventLoop | None = None
         self._most = _most_waiting(stream) if hold else 1
 
@@ -229,9 +232,9 @@ class _Lines:
 
     debug = warning = error = critical = info
 
-    def later(self, line: RequestLine) -> None:
+    def later(self, one: Finished) -> None:
         waiting = self._waiting
-        waiting.append(line)
+        waiting.append(one)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -309,9 +312,10 @@ class Output:
         if console:
             last = ConsoleLine(colours=terminal and "NO_COLOR" not in os.environ)
         self.level = level
+        self._clock = clock
         self._complete = Complete(clock)
         self._last = last
-        requests = RequestLines(json.general, self._complete.timestamp)
+        requests = RequestLines(json.general, self._complete.timestamp.of)
         plain = _Lines(stream, requests.text, hold)
         lines: _Lines | Prefixed | Journal = plain
         if stream is None and stderr_is_journal():
@@ -342,20 +346,17 @@ class Output:
         return self._lines
 
     def _request_later(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
-        if event.outcome != "failed" and len(bound) == 1 and not REQUEST_FIELDS.get():
-            line = self._requests.line(event, bound["service"])
-            if line is not None:
-                self._later(line)
-                return
-        self._request(bound, event)
+        if event.outcome == "failed" or len(bound) > 1 or REQUEST_FIELDS.get():
+            self._request(bound, event)
+        else:
+            self._later((event, bound["service"], self._clock()))
 
     def _request_now(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
-        if event.outcome != "failed" and len(bound) == 1 and not REQUEST_FIELDS.get():
-            line = self._requests.line(event, bound["service"])
-            if line is not None:
-                self._lines.info(self._requests.text((line,))[:-1])
-                return
-        self._request(bound, event)
+        if event.outcome == "failed" or len(bound) > 1 or REQUEST_FIELDS.get():
+            self._request(bound, event)
+        else:
+            one = (event, bound["service"], self._clock())
+            self._lines.info(self._requests.text((one,))[:-1])
 
     def _request(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
         put = self.warning if event.outcome == "failed" else self.info

@@ -10,12 +10,16 @@ import msgspec
 from proxy_logging._events import RequestFinished
 from proxy_logging._redact import looks_safe, redact
 
-__all__ = ["RequestLine", "RequestLines", "request_fields"]
+__all__ = ["Finished", "RequestLines", "request_fields"]
 
 _MAX_NAME = 256
 _MAX_KNOWN = 4_096
 _HEX = "0123456789abcdef"
 _OWN = ("timestamp", "level", "service", "event")
+
+
+Finished = tuple[RequestFinished, str, float]
+"""A request, the service that logs it, and when: seconds since 1970."""
 
 
 class RequestLine(msgspec.Struct, omit_defaults=True, gc=False):
@@ -100,47 +104,57 @@ class RequestLines:
 
     Args:
         general: any fields as a line of JSON; never raises.
-        timestamp: the time of now.
+        timestamp: a time, in seconds since 1970, as text.
     """
 
     def __init__(
-        self, general: Callable[[Mapping[str, Any]], str], timestamp: Callable[[], str]
+        self, general: Callable[[Mapping[str, Any]], str], timestamp: Callable[[float], str]
     ) -> None:
         self._general: Final = general
         self._timestamp: Final = timestamp
         self._encode: Final = msgspec.json.Encoder().encode_lines
         self._harmless: Final[set[str]] = set()
 
-    def line(self, event: RequestFinished, service: str) -> RequestLine | None:
-        """What becomes the line; None when a text of it may hold a secret."""
-        name = event.request_id
-        # No secret looks like an id of ours; others are looked at each time.
-        if not (name.rstrip(_HEX) == "req_" or looks_safe(name)):
-            return None
-        line = _line(event, service, self._timestamp())
-        names = (
-            line.model,
-            event.key,
-            event.deployment,
-            event.route,
-            event.error,
-            event.surface,
-            service,
-        )
-        if self._harmless.issuperset(names) or self._are_harmless(names):
-            return line
-        return None
-
-    def text(self, lines: Sequence[RequestLine]) -> str:
+    def text(self, finished: Sequence[Finished]) -> str:
         """Their text, in order, each with its end; never raises."""
         try:
-            text = self._encode(lines).decode()
-        except Exception:  # noqa: BLE001 - one that has no encoding: the general way knows all
+            lines = [self._line(*one) for one in finished]
+            text = self._encode(lines).decode() if all(map(self._is_harmless, lines)) else "\x7f"
+        except Exception:  # noqa: BLE001 - what a line can't have: the general way knows all
             text = "\x7f"
         if text.isascii() and "\x7f" not in text:
             return text
-        plain = [msgspec.to_builtins(line, enc_hook=repr) for line in lines]
-        return "".join([f"{self._general(fields)}\n" for fields in plain])
+        return "".join([f"{self._general(self._fields(*one))}\n" for one in finished])
+
+    def _fields(self, event: RequestFinished, service: str, when: float) -> dict[str, Any]:
+        try:
+            fields: dict[str, Any] = msgspec.to_builtins(
+                self._line(event, service, when), enc_hook=repr
+            )
+        except Exception:  # noqa: BLE001 - then as it is, in the event's own units
+            own = (self._timestamp(when), "info", service, "request")
+            fields = dict(zip(_OWN, own, strict=True)) | msgspec.structs.asdict(event)
+        return fields
+
+    def _line(self, event: RequestFinished, service: str, when: float) -> RequestLine:
+        return _line(event, service, self._timestamp(when))
+
+    def _is_harmless(self, line: RequestLine) -> bool:
+        """Whether no text of it may hold a secret."""
+        name = line.request_id
+        # No secret looks like an id of ours; others are looked at each time.
+        if not (name.rstrip(_HEX) == "req_" or looks_safe(name)):
+            return False
+        names = (
+            line.model,
+            line.key,
+            line.deployment,
+            line.route,
+            line.error,
+            line.surface,
+            line.service,
+        )
+        return self._harmless.issuperset(names) or self._are_harmless(names)
 
     def _are_harmless(self, names: tuple[str, ...]) -> bool:
         """Whether redaction would leave them as they are; they are remembered then."""
