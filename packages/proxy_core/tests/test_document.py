@@ -328,6 +328,14 @@ def test_what_is_no_strict_json_object_is_refused(raw: bytes) -> None:
         Document.parse(raw, OWNED)
 
 
+@pytest.mark.parametrize("count", [MAX_FIELDS + 1, 100_000])
+def test_too_many_fields_are_called_so(count: int) -> None:
+    """Whether they are counted while or after they are decoded."""
+    raw = b"{" + b",".join(b'"%d":1' % n for n in range(count)) + b"}"
+    with pytest.raises(MalformedDocument, match=f"^more than {MAX_FIELDS} fields$"):
+        Document.parse(raw, OWNED)
+
+
 def no_constants(name: str) -> None:
     raise ValueError(name)
 

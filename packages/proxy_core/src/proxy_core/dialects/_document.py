@@ -97,7 +97,7 @@ class Document:
             fields = _decode(raw) if len(raw) < _ROOMY else _bounded(raw)
             if len(raw) > SHALLOW:
                 check_depth(raw, fields)
-        except (TooDeep, _TooMany) as error:
+        except TooDeep as error:
             raise MalformedDocument(str(error)) from None
         except UnicodeDecodeError as error:
             raise MalformedDocument(f"not valid UTF-8 at byte {error.start}") from None
@@ -208,22 +208,25 @@ class _Key(str):
     __slots__ = ()
 
 
-class _TooMany(ValueError):
-    """More fields than MAX_FIELDS."""
+class _TooMany(Exception):
+    """More fields than MAX_FIELDS. A ValueError msgspec would take for a key that is wrong."""
 
 
 def _bounded(raw: bytes) -> dict[str, msgspec.Raw]:
-    """As ``_decode``, but a million fields cost no more than MAX_FIELDS. Raises _TooMany."""
+    """As ``_decode``, but a million fields cost no more than MAX_FIELDS."""
     left = MAX_FIELDS
 
     def count(_: type, key: str) -> _Key:
         nonlocal left
         left -= 1
         if left < 0:
-            raise _TooMany(_too_many())
+            raise _TooMany
         return _Key(key)
 
-    fields = msgspec.json.decode(raw, type=dict[_Key, msgspec.Raw], dec_hook=count)
+    try:
+        fields = msgspec.json.decode(raw, type=dict[_Key, msgspec.Raw], dec_hook=count)
+    except _TooMany:
+        raise _too_many() from None
     return {str(key): value for key, value in fields.items()}
 
 
