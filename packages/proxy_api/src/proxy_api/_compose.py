@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from proxy_api._keys import Key, KeyRing, Keys, LocalOnly, is_loopback_host
+from proxy_api._keys import Key, KeyRing, Keys, LocalOnly
 from proxy_api._listener import check_tls
+from proxy_api._loopback import is_loopback_host
 from proxy_api._plan import Breaker, Deployment, Fallback, Route
 from proxy_api._recorder import Recorder
 from proxy_api._settings import Settings

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 
+from proxy_api._loopback import is_loopback
 from proxy_core.errors import ConfigurationError
 
 __all__ = ["address_of", "inherited", "is_readable", "taken_from"]
@@ -36,7 +37,7 @@ def address_of(sockets: Iterable[socket.socket]) -> dict[str, str | int]:
         name = sock.getsockname()
         if sock.family == socket.AF_UNIX:
             found = found or {"uds": os.fsdecode(name)}
-        elif "host" not in found or _is_local(str(found["host"])):
+        elif "host" not in found or is_loopback(str(found["host"])):
             found = {"host": name[0], "port": name[1]}
     return found
 
@@ -75,7 +76,3 @@ def _listener(number: int) -> socket.socket:
         )
     sock.set_inheritable(False)
     return sock
-
-
-def _is_local(host: str) -> bool:
-    return host.startswith("127.") or host == "::1"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from proxy_api._loopback import is_loopback, is_loopback_host
 from proxy_core import Limits, ModelTable, Secret
 from proxy_core.errors import AuthenticationFailed, PermissionRefused
 
@@ -20,8 +20,6 @@ __all__ = [
     "Keys",
     "LocalOnly",
     "is_addressed_locally",
-    "is_loopback",
-    "is_loopback_host",
 ]
 
 _CREDENTIALS: Final = (b"x-api-key", b"api-key", b"x-goog-api-key")
@@ -129,21 +127,6 @@ class LocalOnly:
         if origin in self._origins:
             return True
         return is_loopback_host(host) or host in self._hosts
-
-
-def is_loopback(address: str) -> bool:
-    """Whether this address is the machine itself. ``::ffff:127.0.0.1`` is."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (inner or parsed).is_loopback
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether the name in a Host header or a URL is this machine."""
-    return host == "localhost" or host.endswith(".localhost") or is_loopback(host)
 
 
 def is_addressed_locally(caller: Caller) -> bool:

@@ -16,7 +16,8 @@ from proxy_api import _openapi
 from proxy_api._admin import add_admin
 from proxy_api._errors import answer_to
 from proxy_api._gateway import Gateway
-from proxy_api._keys import Key, is_addressed_locally, is_loopback_host
+from proxy_api._keys import Key, is_addressed_locally
+from proxy_api._loopback import is_loopback_host
 from proxy_api._response import Surface
 from proxy_core.errors import InvalidRequest, ModelNotFound, PermissionRefused, ProxyError
 

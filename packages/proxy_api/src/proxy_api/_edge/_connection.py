@@ -95,7 +95,7 @@ class Connection(Wire):
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(self)
         self._tell()
-        self._odd = self._drops = True
+        self.hear_no_more()
         self._reader.close()
         self.resume_writing()
 

@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from proxy_api._loopback import parsed_address
+
 __all__ = ["Trust"]
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -22,7 +24,7 @@ class Trust:
 
     def includes(self, address: str) -> bool:
         """Whether this address is one of them. What is no address isn't."""
-        parsed = _parsed(address) if self._networks else None
+        parsed = parsed_address(address) if self._networks else None
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
@@ -36,7 +38,7 @@ class Trust:
         ]
         nearest = None
         for hop in reversed(hops[-_MOST_HOPS:]):
-            parsed = _parsed(_without_port(hop))
+            parsed = parsed_address(_without_port(hop))
             if parsed is None:
                 break
             nearest = str(parsed)
@@ -62,12 +64,3 @@ def _without_port(hop: str) -> str:
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
-
-
-def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return None
-    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return inner or parsed

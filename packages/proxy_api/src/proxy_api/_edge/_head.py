@@ -9,18 +9,13 @@ from typing import Final
 from proxy_api._edge._refusals import HEADERS_TOO_LARGE, Refusal, bad
 from proxy_api._edge._rules import Rules
 
-__all__ = ["head_fault", "head_size"]
+__all__ = ["head_fault"]
 
 _HOST: Final = re.compile(rb"[^\s/?#@\\\"<>,]*", re.ASCII)
 """Whether it is a name at all; which name it may be, the keys decide."""
 _ONCE: Final = (b"host", b"content-length", b"transfer-encoding", b"content-type", b"expect")
 _LINE: Final = 4
 """Bytes of a header line beside name and value."""
-
-
-def head_size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
-    """Bytes of a head, but for optional white space."""
-    return len(url) + sum(len(name) + len(value) + _LINE for name, value in headers)
 
 
 def head_fault(
@@ -31,7 +26,9 @@ def head_fault(
     What is left to the parser: conflicting lengths, spaces around names, folded lines, control
     characters, line ends, chunk sizes, unknown methods.
     """
-    if len(headers) > rules.header_count or head_size(url, headers) > rules.header_size:
+    # But for optional white space.
+    size = len(url) + sum(len(name) + len(value) + _LINE for name, value in headers)
+    if len(headers) > rules.header_count or size > rules.header_size:
         return HEADERS_TOO_LARGE
     if version not in ("1.1", "1.0"):
         return Refusal(505, "http_version_not_supported", "Speak HTTP/1.1.")

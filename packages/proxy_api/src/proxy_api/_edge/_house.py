@@ -52,7 +52,8 @@ class House:
         self.refused: Counter[str] = Counter()
         self.logger = StructuredLogger("llm-proxy")
         self._state = state
-        self._tick = _COARSEST
+        self.tick = _COARSEST
+        """Seconds between two looks."""
         self._told_at = -_TELL_EVERY
         self._looked_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,21 +64,16 @@ class House:
         """Lines of such a head."""
         self._heads: dict[int, bytes] = {}
 
-    @property
-    def tick(self) -> float:
-        """Seconds between two looks."""
-        return self._tick
-
     def enter(self, loop: asyncio.AbstractEventLoop, write_stall: float) -> None:
         """There is a connection: begin to look, unless that is done already."""
         if self._handle is not None and self._loop is loop:
             return
         rules = self.rules
         shortest = min(rules.header_timeout, rules.body_timeout, rules.idle_timeout, write_stall)
-        self._tick = min(_COARSEST, shortest / 4)
+        self.tick = min(_COARSEST, shortest / 4)
         self._loop = loop
         self._looked_at = loop.time()
-        self._handle = loop.call_later(self._tick, self._look, loop)
+        self._handle = loop.call_later(self.tick, self._look, loop)
 
     def head(self, status: int) -> bytes:
         """The status line and the headers that every answer has, all but ``connection``."""
@@ -117,7 +113,7 @@ class House:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         at = loop.time()
         # A loop that stood still says nothing of its clients: what they sent waits unread.
-        self.now = now = self.now + min(at - self._looked_at, 2 * self._tick)
+        self.now = now = self.now + min(at - self._looked_at, 2 * self.tick)
         self._looked_at = at
         self._given = None
         if self.refused and now - self._told_at >= _TELL_EVERY:
@@ -128,6 +124,6 @@ class House:
         for connection in list(connections):
             connection.look(now)
         if connections or self.refused:
-            self._handle = loop.call_later(self._tick, self._look, loop)
+            self._handle = loop.call_later(self.tick, self._look, loop)
         else:
             self._handle = None
