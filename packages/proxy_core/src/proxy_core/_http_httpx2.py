@@ -17,7 +17,7 @@ import httpx2
 
 from proxy_core._addresses import is_forbidden_host
 from proxy_core._guard import guarded
-from proxy_core._http_types import HttpRequest, HttpResponse, PoolLimits
+from proxy_core._http_types import HttpRequest, HttpResponse, PoolLimits, timed_out
 from proxy_core._types import Timeouts
 from proxy_core.errors import (
     ConfigurationError,
@@ -26,7 +26,6 @@ from proxy_core.errors import (
     UpstreamDisconnected,
     UpstreamError,
     UpstreamProtocolError,
-    UpstreamTimeout,
 )
 
 __all__ = ["Httpx2Engine"]
@@ -177,22 +176,15 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[UpstreamError], str], ...]] = (
 """The engine's errors to ours, the most specific first."""
 
 
-_TIMED_OUT: Final = {
-    "first_byte": "did not answer in time",
-    "between_events": "fell silent in the middle of its answer",
-    "total": "did not end its answer in the total time",
-}
-
-
 @contextmanager
 def _translated(phase: str, *, ours: str) -> Iterator[None]:
     """``phase`` is what the engine watches now, ``ours`` what our own clock does."""
     try:
         yield
     except (httpx2.ReadTimeout, httpx2.WriteTimeout):
-        raise _timeout(phase) from None
+        raise timed_out(phase) from None
     except TimeoutError:
-        raise _timeout(ours) from None
+        raise timed_out(ours) from None
     except httpx2.TransportError as error:
         # What can't be sent is quoted by the engine, and may be a header that holds a key.
         detail = "" if isinstance(error, httpx2.LocalProtocolError) else str(error)
@@ -200,7 +192,3 @@ def _translated(phase: str, *, ours: str) -> Iterator[None]:
             if isinstance(error, theirs):
                 raise kind(f"{told}: {detail}" if detail else told) from None
         raise
-
-
-def _timeout(phase: str) -> UpstreamTimeout:
-    return UpstreamTimeout(f"the upstream {_TIMED_OUT[phase]}", phase=phase)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy_core._types import Headers, Timeouts
-from proxy_core.errors import UpstreamProtocolError
+from proxy_core.errors import UpstreamProtocolError, UpstreamTimeout
 
-__all__ = ["HttpRequest", "HttpResponse", "HttpSender", "PoolLimits"]
+__all__ = ["HttpRequest", "HttpResponse", "HttpSender", "PoolLimits", "timed_out"]
+
+_TIMED_OUT: Final = {
+    "first_byte": "did not answer in time",
+    "between_events": "fell silent in the middle of its answer",
+    "total": "did not end its answer in the total time",
+}
 
 
 @dataclass(slots=True)
@@ -103,3 +109,8 @@ class HttpResponse:
             if self.held_bytes > cap:
                 raise UpstreamProtocolError(f"the upstream's answer is larger than {cap} bytes")
         return b"".join(parts)
+
+
+def timed_out(phase: str) -> UpstreamTimeout:
+    """The error for a phase that lasted too long."""
+    return UpstreamTimeout(f"the upstream {_TIMED_OUT[phase]}", phase=phase)

@@ -10,9 +10,10 @@ from typing import ClassVar, Final, cast
 
 from proxy_core._http1._parser import BadAnswer, ResponseParser
 from proxy_core._http1._wheel import Alarm, Wheel
-from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamTimeout
+from proxy_core._http_types import timed_out
+from proxy_core.errors import UpstreamDisconnected, UpstreamError
 
-__all__ = ["READ_BYTES", "Connection", "timed_out"]
+__all__ = ["READ_BYTES", "Connection"]
 
 READ_BYTES: Final = 64 * 1024
 """At most this is read at once."""
@@ -23,16 +24,6 @@ _PIECE: Final = 64 * 1024
 
 _BROKE: Final = "the upstream broke off or broke the protocol"
 _CLOSED: Final = f"{_BROKE}: the connection was closed"
-_TIMED_OUT: Final = {
-    "first_byte": "did not answer in time",
-    "between_events": "fell silent in the middle of its answer",
-    "total": "did not end its answer in the total time",
-}
-
-
-def timed_out(phase: str) -> UpstreamTimeout:
-    """The error for a phase that lasted too long."""
-    return UpstreamTimeout(f"the upstream {_TIMED_OUT[phase]}", phase=phase)
 
 
 def _why(parser: ResponseParser, error: Exception | None) -> str:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from proxy_core._http1._connection import READ_BYTES, Connection, timed_out
+from proxy_core._http1._connection import READ_BYTES, Connection
 from proxy_core._http1._dial import Dialer
 from proxy_core._http1._exchange import Exchange
 from proxy_core._http1._pool import Full, Pool, Ticket
 from proxy_core._http1._request import Composer, Target
 from proxy_core._http1._wheel import Alarm, Wheel
-from proxy_core._http_types import HttpRequest, PoolLimits
+from proxy_core._http_types import HttpRequest, PoolLimits, timed_out
 from proxy_core._types import Timeouts
 from proxy_core.errors import ConnectFailed, PoolExhausted
 
