@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from proxy_core import Call
 from proxy_core.dialects import OpenAIDialect
@@ -50,13 +50,17 @@ class Arrival:
         "is_stream",
         "received_at",
         "request_id",
+        "surface",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, dialect: OpenAIDialect) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, dialect: OpenAIDialect, surface: str
+    ) -> None:
         self._scope = scope
         self._receive = receive
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.dialect = dialect
+        self.surface = surface
         # Never the client's own id: settling is idempotent by it, so a repeated one would be free.
         self.request_id = new_request_id()
         self.received_at = time.monotonic()
@@ -92,14 +96,10 @@ class Arrival:
         length = self._headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > at_most:
             raise _too_large(at_most)
-        body, more = await self._part()
-        if more:
-            parts, size = [body], len(body)
-            while more and size <= at_most:
-                part, more = await self._part()
-                parts.append(part)
-                size += len(part)
-            body = b"".join(parts)
+        message = await self._message()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest(body, at_most)
         if len(body) > at_most:
             raise _too_large(at_most)
         self.departure.watch()
@@ -107,12 +107,23 @@ class Arrival:
             raise InvalidRequest("The request has no body: send a JSON object.")
         return body
 
-    async def _part(self) -> tuple[bytes, bool]:
-        """What has come of the body, and whether more follows. Raises ClientGone."""
+    async def _rest(self, body: bytes, at_most: int) -> bytes:
+        """All of a body that came in parts; no more of one that is too large."""
+        parts, size, more = [body], len(body), True
+        while more and size <= at_most:
+            message = await self._message()
+            part = message.get("body", b"")
+            more = message.get("more_body", False)
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
+
+    async def _message(self) -> Message:
+        """What has come of the body. Raises ClientGone."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        return message.get("body", b""), message.get("more_body", False)
+        return message
 
     def _check_media(self) -> None:
         headers = self._headers

@@ -15,7 +15,7 @@ from proxy_api._arrival import Arrival
 from proxy_api._plan import Attempt, Plan
 from proxy_api._recorder import Record
 from proxy_api._snapshot import Snapshot
-from proxy_core import Call, Reply, hold
+from proxy_core import Call, Ready, Reply, hold
 from proxy_core.errors import NoDeploymentAnswered, UpstreamError
 
 __all__ = ["Deliver", "journey"]
@@ -69,10 +69,18 @@ async def asked(call: Call, attempt: Attempt, record: Record, deliver: Deliver) 
     """One attempt, its answer held back until there is content."""
     deployment = attempt.deployment
     # The breaker's block is around the answer's, or it would never see a failure in the stream.
-    with deployment.breaker.permit() as permit, record.attempt(attempt):
-        asking = deployment.provider.send(call, model=attempt.model, timeouts=deployment.timeouts)
-        async with asking as reply:
-            await hold(reply)
-            if reply.has_content:
-                permit.succeeded()
-            await deliver(reply)
+    with deployment.breaker.permit() as permit:
+        began = record.attempt(attempt)
+        try:
+            asked_of = deployment.provider.send(
+                call, model=attempt.model, timeouts=deployment.timeouts
+            )
+            async with asked_of as reply:
+                if not isinstance(reply.body, Ready):
+                    await hold(reply)
+                if reply.has_content:
+                    permit.succeeded()
+                await deliver(reply)
+        except UpstreamError as failure:
+            record.failed(attempt, failure, began)
+            raise

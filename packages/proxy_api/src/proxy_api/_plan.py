@@ -39,7 +39,7 @@ class Deployment:
 
     def _attempt(self, model: str) -> Attempt:
         name = f"{self.provider.name}/{model}"
-        return Attempt(self, model, name, _printable(name))
+        return Attempt(self, model, name, self.provider.name, _printable(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Attempt(NamedTuple):
     """The upstream's name, written out."""
     name: str
     """Provider and model."""
+    provider: str
     shown: bytes
     """The same for a header: what can't be printed is left out."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 from proxy_api._arrival import Arrival, ClientGone
 from proxy_api._errors import code_of, status_of, telling_of
 from proxy_api._plan import Attempt, Plan
-from proxy_core import Call, Reply
+from proxy_core import Call, Reply, Usage
 from proxy_core.errors import RequestError, ShuttingDown, UpstreamError, UpstreamRejected
 from proxy_logging import (
     AttemptFailed,
@@ -26,8 +26,21 @@ __all__ = ["Record", "Recorder"]
 
 Outcome = Literal["ok", "refused", "failed", "gone"]
 
+_FINE: Final[tuple[int, Outcome, str]] = (200, "ok", "")
 GONE = 499
 """nginx's number for a client that closed its connection before it got a status."""
+
+
+class _NotKnown(NamedTuple):
+    """What stands for the usage of a request without an answer."""
+
+    input_tokens: None = None
+    output_tokens: None = None
+    cached_tokens: None = None
+    reported: bool = True
+
+
+_NONE_USED: Final = _NotKnown()
 
 
 class Recorder:
@@ -36,24 +49,20 @@ class Recorder:
     def __init__(self, observer: Observer, tracer: Tracer) -> None:
         self.observer = observer
         self.tracer = tracer
-        self.traces = not isinstance(tracer, NoTracer)
-        """Whether anybody looks at a span's attributes."""
+        self._makes = Record if isinstance(tracer, NoTracer) else _Traced
 
     def record(self, arrival: Arrival) -> Record:
-        return Record(arrival, self)
+        return self._makes(arrival, self)
 
 
 class Record:
-    """One request, as a ``with`` block. At its end the span is closed and the event sent."""
+    """One request, as a ``with`` block. At its end the event is sent."""
 
     __slots__ = (
         "_arrival",
         "_first_sent_at",
         "_observe",
         "_reply",
-        "_span",
-        "_traces",
-        "_tracing",
         "attempted",
         "attempts",
         "call",
@@ -65,11 +74,7 @@ class Record:
     def __init__(self, arrival: Arrival, recorder: Recorder) -> None:
         self._arrival = arrival
         self._observe = recorder.observer
-        self._traces = recorder.traces
-        self.surface = arrival.dialect.name.rpartition(".")[2]
-        self._tracing = recorder.tracer.span(
-            self.surface, traceparent=arrival.header(b"traceparent") or None
-        )
+        self.surface = arrival.surface
         self.call: Call | None = None
         self.plan: Plan | None = None
         self._reply: Reply | None = None
@@ -88,26 +93,26 @@ class Record:
         """Whether there is an answer, or a status was sent: nobody else may be asked then."""
         return self._reply is not None or self._arrival.is_committed
 
-    def attempt(self, attempt: Attempt) -> _Timed:
-        """One upstream attempt, as a ``with`` block: counted, timed, and told when it fails."""
+    def attempt(self, attempt: Attempt) -> float:
+        """One upstream attempt begins; gives when, for ``failed``."""
         now = time.monotonic()
         if self._first_sent_at is None:
             self._first_sent_at = now
         self.attempts += 1
         self.attempted = attempt
-        return _Timed(self, attempt, now)
+        return now
 
-    def failed(self, attempt: Attempt, failure: UpstreamError, duration: float) -> None:
-        """Tell of an attempt that failed after so many seconds."""
+    def failed(self, attempt: Attempt, failure: UpstreamError, began: float) -> None:
+        """Tell of an attempt that failed, and began then."""
         self._observe(
             AttemptFailed(
                 request_id=self.request_id,
                 route=self.plan.route if self.plan else "",
                 deployment=attempt.deployment.label,
-                provider=attempt.deployment.provider.name,
+                provider=attempt.provider,
                 reason=failure.code,
                 upstream_status=failure.upstream_status,
-                duration=duration,
+                duration=time.monotonic() - began,
                 # What an upstream says may quote the prompt: that is for the client alone.
                 message="" if failure.upstream_status else failure.message,
             )
@@ -116,16 +121,16 @@ class Record:
     def answered(self, reply: Reply) -> Reply:
         """The answer begins: note it, and say in its headers who gave it."""
         self._reply = reply
-        reply.headers += [
-            (b"x-llm-proxy-deployment", b"" if self.attempted is None else self.attempted.shown),
-            (b"x-llm-proxy-attempts", b"%d" % self.attempts),
-        ]
-        if (overhead := self._overhead) is not None:
-            reply.headers.append((b"x-llm-proxy-overhead-ms", b"%.1f" % (overhead * 1000)))
+        shown = b"" if self.attempted is None else self.attempted.shown
+        headers = reply.headers
+        headers.append((b"x-llm-proxy-deployment", shown))
+        headers.append((b"x-llm-proxy-attempts", b"%d" % self.attempts))
+        if self._first_sent_at is not None:
+            overhead = self._first_sent_at - self._arrival.received_at
+            headers.append((b"x-llm-proxy-overhead-ms", b"%.1f" % (overhead * 1000)))
         return reply
 
     def __enter__(self) -> Self:
-        self._span: Span = self._tracing.__enter__()
         self._observe(RequestStarted(request_id=self.request_id, surface=self.surface))
         return self
 
@@ -135,70 +140,66 @@ class Record:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, asyncio.CancelledError) and not self._arrival.departure.gone:
-            error = ShuttingDown("The server ended first.")
-        finished = self._finished(error)
-        self._observe(finished)
-        if self._traces:
-            self._span.set(**_attributes(finished))
-            if finished.outcome == "failed":
-                self._span.failed(finished.error)
-        self._tracing.__exit__(None, None, None)
-
-    @property
-    def _overhead(self) -> float | None:
-        return (
-            None if self._first_sent_at is None else self._first_sent_at - self._arrival.received_at
-        )
+        self._observe(self._finished(error))
 
     def _finished(self, error: BaseException | None) -> RequestFinished:
-        reply, call, plan, asked = self._reply, self.call, self.plan, self.attempted
-        usage = reply.usage if reply is not None else None
-        content_at = reply.content_at if reply is not None and reply.stream else None
+        arrival, reply, call, asked = self._arrival, self._reply, self.call, self.attempted
+        began, first_sent_at = arrival.received_at, self._first_sent_at
+        usage: Usage | _NotKnown = _NONE_USED
+        status, outcome, code = _FINE
+        if error is not None:
+            status, outcome, code = self._ended_by(error)
+        content_at = None
+        if reply is not None:
+            usage = reply.usage
+            content_at = reply.content_at if reply.stream else None
         return RequestFinished(
-            request_id=self.request_id,
+            request_id=arrival.request_id,
             surface=self.surface,
-            status=self._status(error),
-            outcome=_outcome(error),
-            duration=time.monotonic() - self._arrival.received_at,
-            model=call.model if call else "",
-            route=plan.route if plan else "",
-            deployment=asked.name if asked else "",
-            provider=asked.deployment.provider.name if asked else "",
+            status=status,
+            outcome=outcome,
+            duration=time.monotonic() - began,
+            model="" if call is None else call.model,
+            route="" if self.plan is None else self.plan.route,
+            deployment="" if asked is None else asked.name,
+            provider="" if asked is None else asked.provider,
             key=self.key,
-            stream=call.stream if call else False,
+            stream=arrival.is_stream,
             attempts=self.attempts,
-            error=_code(error),
-            first_token=None if content_at is None else content_at - self._arrival.received_at,
-            overhead=self._overhead,
-            input_tokens=usage.input_tokens if usage else None,
-            output_tokens=usage.output_tokens if usage else None,
-            cached_tokens=usage.cached_tokens if usage else None,
-            usage_estimated=usage is not None and not usage.reported,
+            error=code,
+            first_token=None if content_at is None else content_at - began,
+            overhead=None if first_sent_at is None else first_sent_at - began,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            usage_estimated=not usage.reported,
         )
 
-    def _status(self, error: BaseException | None) -> int:
-        if self.is_committed:
-            return 200
-        return (
-            status_of(error)
-            if isinstance(error, Exception) and not isinstance(error, ClientGone)
-            else GONE
+    def _ended_by(self, error: BaseException) -> tuple[int, Outcome, str]:
+        """Status, outcome and the error's code."""
+        if isinstance(error, asyncio.CancelledError) and not self._arrival.departure.gone:
+            error = ShuttingDown("The server ended first.")
+        if not isinstance(error, Exception) or isinstance(error, ClientGone):
+            return 200 if self.is_committed else GONE, "gone", ""
+        refused = isinstance(telling_of(error), RequestError | UpstreamRejected)
+        status = 200 if self.is_committed else status_of(error)
+        return status, "refused" if refused else "failed", code_of(error)
+
+
+class _Traced(Record):
+    """With a span that lasts as long as the request."""
+
+    __slots__ = ("_span", "_tracing")
+
+    def __init__(self, arrival: Arrival, recorder: Recorder) -> None:
+        super().__init__(arrival, recorder)
+        self._tracing = recorder.tracer.span(
+            self.surface, traceparent=arrival.header(b"traceparent") or None
         )
 
-
-class _Timed:
-    """The time of one attempt."""
-
-    __slots__ = ("_attempt", "_began", "_record")
-
-    def __init__(self, record: Record, attempt: Attempt, began: float) -> None:
-        self._record = record
-        self._attempt = attempt
-        self._began = began
-
-    def __enter__(self) -> None:
-        """It has begun already."""
+    def __enter__(self) -> Self:
+        self._span: Span = self._tracing.__enter__()
+        return super().__enter__()
 
     def __exit__(
         self,
@@ -206,23 +207,12 @@ class _Timed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, UpstreamError):
-            self._record.failed(self._attempt, error, time.monotonic() - self._began)
-
-
-def _outcome(error: BaseException | None) -> Outcome:
-    if error is None:
-        return "ok"
-    if not isinstance(error, Exception) or isinstance(error, ClientGone):
-        return "gone"
-    refused = isinstance(telling_of(error), RequestError | UpstreamRejected)
-    return "refused" if refused else "failed"
-
-
-def _code(error: BaseException | None) -> str:
-    if not isinstance(error, Exception) or isinstance(error, ClientGone):
-        return ""
-    return code_of(error)
+        finished = self._finished(error)
+        self._observe(finished)
+        self._span.set(**_attributes(finished))
+        if finished.outcome == "failed":
+            self._span.failed(finished.error)
+        self._tracing.__exit__(None, None, None)
 
 
 def _attributes(finished: RequestFinished) -> dict[str, str | int | float]:

@@ -14,7 +14,7 @@ from proxy_api._errors import answer_to, error_event
 from proxy_api._journey import journey
 from proxy_api._pulse import Pulse
 from proxy_api._snapshot import Snapshot
-from proxy_core import Headers, Reply
+from proxy_core import Headers, Ready, Reply
 from proxy_core.dialects import OpenAIDialect
 from proxy_core.errors import ProxyError, ShuttingDown
 from proxy_logging import StructuredLogger
@@ -47,54 +47,56 @@ class Surface:
         self, dialect: OpenAIDialect, house: HasSnapshot, logger: StructuredLogger
     ) -> None:
         self._dialect = dialect
+        self._name = dialect.name.rpartition(".")[2]
         self._house = house
         self._logger = logger
         self._pulse = Pulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         house = self._house.enter()
-        arrival = Arrival(scope, receive, self._dialect)
+        arrival = Arrival(scope, receive, self._dialect, self._name)
         sending = _Sending(arrival, send)
         self._pulse.watch(sending, house.rhythm)
         try:
-            await self._answer(arrival, house, sending)
+            with arrival.departure:
+                try:
+                    await journey(arrival, house, sending.reply)
+                except BaseException as error:  # noqa: BLE001 - what isn't answered is raised again
+                    await self._fail(error, arrival, sending)
+                else:
+                    if not sending.ended:
+                        await sending.end()
         finally:
             self._pulse.forget(sending)
             self._house.leave(house)
 
-    async def _answer(self, arrival: Arrival, house: Snapshot, sending: _Sending) -> None:
-        with arrival.departure:
-            try:
-                await journey(arrival, house, sending.reply)
-            except ClientGone:
-                return
-            except asyncio.CancelledError:
-                if arrival.departure.gone:
-                    raise
-                # Not the client: the server ends, and waits for no more than these last words.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LAST_WORDS):
-                        await sending.fail(ShuttingDown(_STOPS))
-            except ProxyError as error:
-                await sending.fail(error)
-            except Exception as error:
-                self._logger.exception("request_broke", request_id=arrival.request_id)
-                await sending.fail(error)
-            else:
-                await sending.end()
+    async def _fail(self, error: BaseException, arrival: Arrival, sending: _Sending) -> None:
+        if isinstance(error, ClientGone):
+            return
+        if isinstance(error, asyncio.CancelledError) and not arrival.departure.gone:
+            # Not the client: the server ends, and waits for no more than these last words.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await sending.fail(ShuttingDown(_STOPS))
+            return
+        if not isinstance(error, Exception):
+            raise error
+        if not isinstance(error, ProxyError):
+            self._logger.error("request_broke", request_id=arrival.request_id, exc_info=error)
+        await sending.fail(error)
 
 
 class _Sending:
     """The ASGI messages of one answer; after ``begun`` its status is spent."""
 
-    __slots__ = ("_arrival", "_busy", "_ended", "_loop", "_send", "sent_at")
+    __slots__ = ("_arrival", "_busy", "_loop", "_send", "ended", "sent_at")
 
     def __init__(self, arrival: Arrival, send: Send) -> None:
         self._arrival = arrival
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._busy = False
-        self._ended = False
+        self.ended = False
         self.sent_at = self._loop.time()
 
     @property
@@ -103,7 +105,7 @@ class _Sending:
 
     @property
     def wants_comments(self) -> bool:
-        return self._arrival.is_stream and not self._busy and not self._ended
+        return self._arrival.is_stream and not self._busy and not self.ended
 
     async def comment(self) -> None:
         """A line that says nothing, at the boundary of two events."""
@@ -114,9 +116,14 @@ class _Sending:
     async def reply(self, reply: Reply) -> None:
         """All of an answer."""
         if not reply.stream:
-            body = b"".join([chunk async for chunk in reply.body])
-            length = (b"content-length", b"%d" % len(body))
-            await self._whole(200, [_JSON, length, *reply.headers], body)
+            body = reply.body
+            whole = (
+                body.take()
+                if isinstance(body, Ready)
+                else b"".join([chunk async for chunk in body])
+            )
+            length = (b"content-length", b"%d" % len(whole))
+            await self._whole(200, [_JSON, length, *reply.headers], whole)
             return
         if not self.begun:
             await self._head(200, [*_STREAM, *reply.headers])
@@ -138,25 +145,26 @@ class _Sending:
 
     async def end(self) -> None:
         """Nothing more comes."""
-        if not self._ended:
-            await self._last(b"")
+        if not self.ended:
+            self.ended = True
+            await self._out({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _whole(self, status: int, headers: Headers, body: bytes) -> None:
-        await self._head(status, headers)
-        await self._last(body)
+        self.ended = True
+        await self._send(self._start(status, headers))
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _head(self, status: int, headers: Headers) -> None:
+    def _head(self, status: int, headers: Headers) -> Awaitable[None]:
+        return self._out(self._start(status, headers))
+
+    def _start(self, status: int, headers: Headers) -> Message:
         arrival = self._arrival
         arrival.is_committed = True
         headers.append((b"x-request-id", arrival.request_id.encode()))
-        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+        return {"type": "http.response.start", "status": status, "headers": headers}
 
     def _part(self, chunk: bytes) -> Awaitable[None]:
         return self._out({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    def _last(self, chunk: bytes) -> Awaitable[None]:
-        self._ended = True
-        return self._out({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _out(self, message: Message) -> None:
         self._busy = True

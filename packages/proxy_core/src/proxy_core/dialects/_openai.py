@@ -20,10 +20,15 @@ from proxy_core.errors import InvalidRequest, UpstreamProtocolError
 __all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "OpenAIDialect"]
 
 _OWNED: Final = ("model", "stream", "stream_options", "max_tokens", "max_completion_tokens")
-_CAPS: Final = ("max_completion_tokens", "max_tokens")
+_CAP: Final = "max_completion_tokens"
+_OLDER_CAP: Final = "max_tokens"
 _LITERALS: Final = {b"true": True, b"false": False, b"null": False}
 _ASK_USAGE: Final = b"true"
 
+_BEGUN: Final = 2
+_OBJECTS: Final = b"[{"
+
+_encode = msgspec.json.Encoder().encode
 _text = msgspec.json.Decoder(str).decode
 _whole_number = msgspec.json.Decoder(int).decode
 
@@ -50,7 +55,7 @@ class OpenAIDialect:
                 f"The request body could not be read: {error}.", param=error.key
             ) from None
         self._check_input(body)
-        caps = [_read_cap(body, key) for key in _CAPS if key in body.fields]
+        cap, older_cap = _read_cap(body, _CAP), _read_cap(body, _OLDER_CAP)
         stream = self.streams and _read_flag(body, "stream")
         return Call(
             dialect=self.name,
@@ -59,14 +64,14 @@ class OpenAIDialect:
             stream=stream,
             request_id=request_id,
             include_usage=stream and _wants_usage(body),
-            max_tokens=next((cap for cap in caps if cap is not None), None),
+            max_tokens=older_cap if cap is None else cap,
         )
 
     def request(self, call: Call, model: str, *, ask_usage: bool) -> bytes:
         """The body for an upstream: its name for the model, and the usage of a stream asked for."""
         edits: dict[str, bytes] = {}
         if model != call.model:
-            edits["model"] = msgspec.json.encode(model)
+            edits["model"] = _encode(model)
         if ask_usage and call.stream and not call.include_usage:
             edits["stream_options"] = _with_usage(call.body.fields.get("stream_options"))
         return call.body.replaced(edits)
@@ -82,16 +87,17 @@ class OpenAIDialect:
             answer = Document.parse(raw)
         except MalformedDocument as error:
             raise _unreadable(error) from None
-        error_value = answer.fields.get("error")
+        fields = answer.fields
+        error_value = fields.get("error")
         if error_value is not None and bytes(error_value) != b"null":
             raise failure_in_body(error_value)
-        payload = bytes(answer.fields.get(self.answers_in, b""))
-        if not payload.startswith(b"[") or payload.strip(b"[] \t\r\n") == b"":
+        payload = fields.get(self.answers_in)
+        if payload is None or not _is_filled(payload):
             raise UpstreamProtocolError(f"the upstream's answer has nothing in {self.answers_in!r}")
-        _guess_input(call, usage)
-        _settle_usage(usage, answer.fields.get("usage"), len(payload) if self.streams else 0)
-        name = msgspec.json.encode(call.model)
-        told = answer.fields.get("model")
+        usage.input_tokens = estimate_tokens(len(call.body.raw))
+        _settle_usage(usage, fields.get("usage"), len(payload) if self.streams else 0)
+        name = _encode(call.model)
+        told = fields.get("model")
         if told is None or bytes(told) == name:
             return raw
         try:
@@ -125,6 +131,14 @@ EMBEDDINGS: Final = OpenAIDialect(
     "data",
     streams=False,
 )
+
+
+def _is_filled(raw: msgspec.Raw) -> bool:
+    """Whether it is an array with something in it."""
+    begun = bytes(memoryview(raw)[:_BEGUN])
+    if begun.startswith(_OBJECTS):
+        return True
+    return begun.startswith(b"[") and bytes(raw).strip(b"[] \t\r\n") != b""
 
 
 def _read_model(body: Document) -> str:

@@ -41,16 +41,12 @@ def read_usage(raw: msgspec.Raw | bytes) -> Usage | None:
         completion = reported.total_tokens - prompt  # embeddings report no more than this
     if prompt is None or completion is None:
         return None
-    cached = _detail(reported.prompt_tokens_details, "cached_tokens")
-    reasoning = _detail(reported.completion_tokens_details, "reasoning_tokens")
+    read, made = reported.prompt_tokens_details, reported.completion_tokens_details
+    cached = (read and read.cached_tokens) or 0
+    reasoning = (made and made.reasoning_tokens) or 0
     if not (0 <= cached <= prompt <= _ABSURD and reasoning >= 0 and 0 <= completion <= _ABSURD):
         return None
-    return Usage(prompt, completion, cached, reasoning, reported=True)
-
-
-def _detail(details: _Details | None, name: str) -> int:
-    value: int | None = getattr(details, name, None)
-    return value or 0
+    return Usage(prompt, completion, cached, reasoning, True)
 
 
 def estimate_tokens(size: int) -> int:

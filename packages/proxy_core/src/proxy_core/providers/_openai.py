@@ -28,6 +28,9 @@ _AFTER_DONE: Final = 0.25
 _SHORTEST_KEY: Final = 4
 _SHORTEST_HEADER: Final = 8
 """Characters; what is shorter is a placeholder or a flag, and to mask it would garble words."""
+_JSON: Final = b"application/json"
+_UNPACKED: Final = (b"", b"identity")
+_NO_TIMEOUTS: Final = Timeouts()
 
 
 class OpenAIProvider:
@@ -49,6 +52,7 @@ class OpenAIProvider:
         self._headers = _headers(row, api_key, headers)
         self._secrets = _secrets(api_key, headers)
         base = base_url.rstrip("/")
+        self._last_timeouts = (_NO_TIMEOUTS, _NO_TIMEOUTS)
         self._urls = {dialect: base + DIALECTS[dialect].path for dialect in row.dialects}
 
     @property
@@ -76,10 +80,18 @@ class OpenAIProvider:
         if url is None:
             raise UpstreamModelMissing(f"the provider {self.name!r} does not speak {call.dialect}")
         if not call.stream:
-            total = timeouts.total
-            timeouts = Timeouts(timeouts.connect, total, total, total, timeouts.pool)
+            timeouts = self._patient(timeouts)
         body = DIALECTS[call.dialect].request(call, model, ask_usage=self._row.asks_usage)
         return self._http.send(HttpRequest("POST", url, self._headers, body), timeouts=timeouts)
+
+    def _patient(self, timeouts: Timeouts) -> Timeouts:
+        """For an answer that begins when all of it is generated. A provider sees few of them."""
+        given, patient = self._last_timeouts
+        if given is not timeouts:
+            total = timeouts.total
+            patient = Timeouts(timeouts.connect, total, total, total, timeouts.pool)
+            self._last_timeouts = (timeouts, patient)
+        return patient
 
     def sign(self, failure: UpstreamError, model: str) -> None:
         """Say in an error whose it is. An upstream may quote our credential: that is masked."""
@@ -138,30 +150,29 @@ class _Asking:
         if response.status != 200:
             # No variable keeps the body: a refusal may quote our key, and logs show frames.
             raise failure_from_answer(response.status, response.headers, await _beginning(response))
-        kind = response.header(b"content-type").partition(b";")[0].strip().lower()
-        if response.header(b"content-encoding").lower() not in (b"", b"identity"):
+        kind = response.header(b"content-type")
+        if kind != _JSON:
+            kind = kind.partition(b";")[0].strip().lower()
+        if response.header(b"content-encoding").lower() not in _UNPACKED:
             raise UpstreamProtocolError(
                 "the upstream compressed its answer although it was asked not to"
             )
+        if kind == _JSON or not kind:
+            usage = Usage()
+            answer = DIALECTS[call.dialect].whole(call, await response.read(), usage)
+            if call.stream:
+                raise UpstreamProtocolError(
+                    "the upstream answered a whole body where a stream was asked for"
+                )
+            return Reply(Ready(answer), usage=usage, content_at=time.monotonic())
         if call.stream and kind == b"text/event-stream":
             reply = Reply(body=response.body, stream=True)
             reply.body = self._streamed(response, reply)
             return reply
-        if kind in (b"application/json", b""):
-            return await self._whole(response)
         wanted = "text/event-stream" if call.stream else "application/json"
         raise UpstreamProtocolError(
             f"the upstream answered {kind.decode('latin-1')!r} where {wanted} was asked for"
         )
-
-    async def _whole(self, response: HttpResponse) -> Reply:
-        call, usage = self._call, Usage()
-        answer = DIALECTS[call.dialect].whole(call, await response.read(), usage)
-        if call.stream:
-            raise UpstreamProtocolError(
-                "the upstream answered a whole body where a stream was asked for"
-            )
-        return Reply(Ready(answer), usage=usage, content_at=time.monotonic())
 
     async def _streamed(self, response: HttpResponse, reply: Reply) -> AsyncGenerator[bytes, None]:
         tap = DIALECTS[self._call.dialect].tap(self._call, reply.usage)
