@@ -187,6 +187,7 @@ def main() -> int:
     options = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process is stopped
     os.environ.pop("PYTHONPATH", None)  # ours alone: what is measured must not see it
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each start would compile what it imports
     try:
         with alone():
             if options.micro:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from proxy_api import GatewayProtocol
+from proxy_api._edge._reader import Reader
 from proxy_logging.testing import captured
 
 LATER = 10_000.0
@@ -198,7 +200,7 @@ def test_cuts_anywhere_give_the_same_requests(
     assert house.seen == whole
 
 
-def mutated() -> st.SearchStrategy[bytes]:
+def mutated(good_ones: list[bytes] = GOOD) -> st.SearchStrategy[bytes]:
     """Good requests with bytes replaced, put in, or taken out."""
     pieces = st.sampled_from(
         [
@@ -227,7 +229,7 @@ def mutated() -> st.SearchStrategy[bytes]:
             data = data[:at] + put + data[at + gone :]
         return data
 
-    good = st.lists(st.sampled_from(GOOD), min_size=1, max_size=3).map(b"".join)
+    good = st.lists(st.sampled_from(good_ones), min_size=1, max_size=3).map(b"".join)
     return st.builds(apply, good, st.lists(edit, min_size=1, max_size=6))
 
 
@@ -243,3 +245,106 @@ def test_whatever_comes_is_answered_or_closed(house: House, data: bytes, places:
     assert set(answers(written)) <= {200, 400, 403, 408, 417, 431, 505}
     assert [line for line in lines if line["level"] not in ("debug", "info")] == []
     assert house.complaints == []
+
+
+ASKED = b"POST /v1/chat?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: %b\r\nAccept: */*\r\n\r\n%b"
+AGAIN = ASKED % (b"11", b'{"a": true}')
+
+
+def fresh(house: House, parts: list[bytes]) -> tuple[list[Any], list[int], bool]:
+    """What is seen and answered of this on a new connection, and whether it stays open."""
+    wire, protocol = house.feed(parts)
+    is_open = not (wire.closed or protocol._drops)
+    house.end(protocol)
+    return list(house.seen), answers(wire.written.replace(CONTINUE, b"")), is_open
+
+
+def kept(house: House, parts: list[bytes]) -> tuple[list[Any], list[int], bool]:
+    """The same on one that has just answered such a request."""
+    seen, said, is_open = fresh(house, [AGAIN, AGAIN, *parts])
+    assert seen[0] == seen[1] and said[:2] == [200, 200]
+    return seen[2:], said[2:], is_open
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LIKE = [
+    [AGAIN],
+    [ASKED % (b"3", b"abc")],
+    [ASKED % (b"0", b"")],
+    [ASKED % (b"003", b"abc")],
+    [ASKED % (b"3", b"abcd")],
+    [ASKED % (b"3", b"abc" + AGAIN)],
+    [ASKED % (b"3", b"a"), b"b", b"c", AGAIN],
+    [ASKED % (b"3", b"a"), b"bc" + AGAIN + AGAIN],
+    [AGAIN[:40], AGAIN[40:], AGAIN],
+    *([ASKED % (length, b"abc")] for length in (b"", b"+3", b"-3", b"3 ", b"3, 3", b"0x3", b"3_0")),
+    [ASKED % (b"9" * 15, b"abc")],
+    [ASKED % (b"9" * 16, b"abc")],
+    [ASKED % (b"9" * 30, b"abc")],
+    [ASKED % (b"3\r\nContent-Length: 3", b"abc")],
+    [ASKED % (b"3\r\nTransfer-Encoding: chunked", b"0\r\n\r\n")],
+    [ASKED % (b"3\r\n folded", b"abc")],
+    [ASKED % (b"3\n", b"abc")],
+    [b"X", AGAIN],
+    [b"X" + AGAIN],
+    [b"\r\n", AGAIN],
+    [b"\r\n" + AGAIN],
+    [b"PO", AGAIN],
+    [AGAIN.replace(b"POST", b"PUT"), AGAIN],
+    [AGAIN.replace(b"Host: a", b"Host: b"), AGAIN],
+    [AGAIN.replace(b"*/*", b"*/*\r\nConnection: close"), AGAIN],
+    [AGAIN.replace(b"*/*", b"*/*\r\nExpect: 100-continue"), AGAIN],
+    [UPGRADE + b"content-length: 3\r\n\r\nabc", b"PO", AGAIN],
+    [UPGRADE + b"content-length: 3\r\n\r\nabc", AGAIN, AGAIN],
+    [CHUNKED, b"1\r\na\r\n0\r\n", AGAIN],
+    [CHUNKED + b"1\r\na\r\n0\r\n\r\n", AGAIN],
+]
+
+
+@pytest.mark.parametrize("parts", LIKE)
+def test_a_head_that_is_known_is_judged_as_a_new_one(house: House, parts: list[bytes]) -> None:
+    """After one like it, a request gives what it gives on a connection of its own."""
+    assert kept(house, parts) == fresh(house, parts)
+
+
+@given(mutated([AGAIN]), st.lists(st.integers(0, 300), max_size=3))
+@settings(max_examples=120, deadline=None)
+def test_what_is_almost_known_is_judged_as_new(
+    house: House, data: bytes, places: list[int]
+) -> None:
+    """The same for such requests with bytes replaced, put in, or taken out, cut anywhere."""
+    parts = cut(data, places)
+    with captured():
+        assert kept(house, parts) == fresh(house, parts)
+
+
+def test_a_head_that_is_known_needs_no_parser(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two requests that differ in their bodies alone is not parsed again."""
+    parsed: list[bytes] = []
+    parse = Reader._parse
+
+    def noted(reader: Reader, data: bytes) -> Any:
+        parsed.append(data)
+        return parse(reader, data)
+
+    monkeypatch.setattr(Reader, "_parse", noted)
+    other = ASKED % (b"3", b"abc")
+    _, protocol = house.feed([AGAIN, other[:-1], other[-1:], AGAIN])
+    house.end(protocol)
+    assert [body for *_, body in house.seen] == [AGAIN[-11:], b"abc", AGAIN[-11:]]
+    assert parsed == [AGAIN]
+
+
+def test_other_rules_judge_a_known_head_anew(house: House) -> None:
+    """After a reload nothing counts that was found good by the rules before it."""
+    wire, protocol = house.feed([AGAIN])
+
+    async def again() -> None:
+        protocol.house.rules = dataclasses.replace(protocol.house.rules, header_count=1)
+        protocol.data_received(AGAIN)
+
+    house.loop.run_until_complete(again())
+    house.end(protocol)
+    assert answers(wire.written) == [200, 431]

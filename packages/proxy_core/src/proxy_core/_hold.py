@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final
 
+from proxy_core._tapped import poured
 from proxy_core._types import Ready, Reply
 
 __all__ = ["hold"]
@@ -27,14 +28,37 @@ async def hold(reply: Reply) -> None:
         begun.append(chunk)
         size += len(chunk)
         if reply.stream and (reply.has_content or size > _MAX_HELD):
-            reply.body = _continued(begun, reply.body)
+            reply.body = _Continued(b"".join(begun), reply.body)
             return
     reply.body = Ready(*begun)
 
 
-async def _continued(
-    begun: Sequence[bytes], rest: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    yield b"".join(begun)
-    async for chunk in rest:
-        yield chunk
+class _Continued(AsyncGenerator[bytes, None]):
+    """A body of which something has been read: that, then the rest."""
+
+    __slots__ = ("_begun", "_rest")
+
+    def __init__(self, begun: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        self._begun = begun
+        self._rest = rest
+
+    async def __anext__(self) -> bytes:
+        begun, self._begun = self._begun, b""
+        return begun or await self._rest.__anext__()
+
+    async def pour(self, sink: Callable[[bytes], bool]) -> bool:
+        """See Tapped."""
+        begun, self._begun = self._begun, b""
+        if begun and not sink(begun):
+            return False
+        return await poured(self._rest, sink)
+
+    async def asend(self, value: None) -> bytes:
+        return await self.__anext__()
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> bytes:
+        return await self._rest.athrow(typ if val is None else val)
+
+    async def aclose(self) -> None:
+        self._begun = b""
+        await self._rest.aclose()

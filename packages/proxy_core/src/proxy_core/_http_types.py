@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -103,12 +103,26 @@ class HttpResponse:
         """The whole body. Raises UpstreamProtocolError when it is larger than the cap."""
         cap = self._max_answer if at_most is None else at_most
         parts: list[bytes] = []
-        async for part in self.body:
+
+        def collect(part: bytes) -> bool:
             parts.append(part)
             self.held_bytes += len(part)
-            if self.held_bytes > cap:
-                raise UpstreamProtocolError(f"the upstream's answer is larger than {cap} bytes")
+            return self.held_bytes <= cap
+
+        if not await self.pour(collect):
+            raise UpstreamProtocolError(f"the upstream's answer is larger than {cap} bytes")
         return b"".join(parts)
+
+    async def pour(self, sink: Callable[[bytes], bool]) -> bool:
+        """Give the rest of the body to ``sink``, each piece as it comes, as long as it is True.
+
+        True when the body has ended, False as soon as the sink was; then it may be called again. An
+        engine may call the sink from the loop, so that no task is switched to for each piece.
+        """
+        async for part in self.body:
+            if not sink(part):
+                return False
+        return True
 
 
 def timed_out(phase: str) -> UpstreamTimeout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy_api._edge._cycle import Cycle
+from proxy_api._edge._known import KnownHead
 from proxy_api._edge._proxy_protocol import NotProxied, read_preface
 from proxy_api._edge._reader import Reader
 from proxy_api._edge._refusals import FOREIGN_PAGE, FULL, TOO_MANY, Refusal, bad
@@ -107,8 +108,9 @@ class Connection(Wire):
         url: bytes,
         headers: list[tuple[bytes, bytes]],
         named: dict[bytes, bytes],
+        known: KnownHead | None = None,
     ) -> None:
-        """A request's head has been read."""
+        """A request's head has been read, or was known."""
         cycle.connection = self
         self.has_asked = True
         app, cors = self.app, self.house.rules.cors
@@ -119,7 +121,7 @@ class Connection(Wire):
                 if not cors.allows(origin):
                     self._reader.refuse(FOREIGN_PAGE)
                 app = cors.preflight
-        self.queue.append((cycle, self.scope(cycle, url, headers), app))
+        self.queue.append((cycle, self.scope(cycle, url, headers, known), app))
 
     def hold(self, cycle: Cycle) -> None:
         """Much of this body waits. No more is read of it; behind a whole one, reading goes on."""

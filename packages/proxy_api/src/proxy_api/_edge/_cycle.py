@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy_api._edge._refusals import BROKE, STOPS
@@ -11,11 +11,15 @@ from proxy_api._edge._refusals import BROKE, STOPS
 if TYPE_CHECKING:
     from proxy_api._edge._connection import Connection
 
-__all__ = ["HIGH", "Cycle"]
+__all__ = ["HIGH", "MUCH", "Cycle"]
 
 HIGH: Final = 128 * 1024
-"""Bytes of a body that are kept for an app that doesn't read, and after which one is woken."""
+"""Bytes of a body that are kept for an app that doesn't read."""
+MUCH: Final = 1024 * 1024
+"""Bytes for which an app that waits is woken: each part that it gets costs a copy."""
 _BODILESS: Final = frozenset({204, 304, *range(100, 200)})
+_COPIED: Final = 16 * 1024
+"""Bytes of a body up to which a copy costs less than to write it apart from its head."""
 
 
 class Cycle:
@@ -43,6 +47,7 @@ class Cycle:
     gone: bool = False
 
     _start: Any = None
+    """Status and headers of the answer."""
     _chunked: bool = False
     _left: int = -1
     _given: bool = False
@@ -89,7 +94,7 @@ class Cycle:
 
     async def receive(self) -> dict[str, Any]:
         """The next part of the body, rather a large one; after its end, the client's leave."""
-        if self._given or (self.more_body and self.size < HIGH):
+        if self._given or (self.more_body and self.size < MUCH):
             await self._wait()
         if self.gone or self.complete:
             return {"type": "http.disconnect"}
@@ -107,24 +112,61 @@ class Cycle:
         if self.expects and not self.begun and not self.received:
             self.expects = False
             self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self.connection.reading_paused:
+            self.connection.resume_reading()
         if self._news is None:
             self._news = asyncio.Event()
         await self._news.wait()
 
     async def send(self, message: Any) -> None:
         """A message of the answer. The head waits for the first part, and goes out with it."""
-        connection = self.connection
-        if connection.writable is not None and not self.gone:
-            await connection.writable.wait()
+        writable = self.connection.writable
+        if writable is not None and not self.gone:
+            await writable.wait()
         if self.gone:
             return
-        if not self.begun and not self._takes(message):
-            return
-        if self.complete or message["type"] != "http.response.body":
-            raise RuntimeError(f"the ASGI message {message['type']!r} is out of turn")
-        body = message.get("body", b"")
-        more = message.get("more_body", False)
+        if self._start is not None:
+            if message["type"] != "http.response.body":
+                raise self._out_of_turn(message["type"])
+            self.write(message.get("body", b""), more=message.get("more_body", False))
+        elif message["type"] == "http.response.start":
+            self.start(message["status"], message.get("headers") or ())
+        else:
+            raise self._out_of_turn(message["type"])
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """The head of the answer, once."""
+        self._start = (status, headers)
+
+    def write(self, body: bytes, *, more: bool) -> bool:
+        """A part of the body, at once. False when the next one has to wait, or need not come.
+
+        Who calls it and gets False goes on with ``send``, which waits.
+        """
+        connection = self.connection
+        if self.gone:
+            return False
+        if more and body and self._chunked and self.begun and not self.complete:
+            connection.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            return connection.writable is None
+        if self.complete:
+            raise self._out_of_turn("http.response.body")
         head = b"" if self.begun else self._head(len(body), more=more)
+        body = self._framed(body, more=more)
+        if head:
+            self.begun = True
+            if len(body) > _COPIED:
+                connection.transport.write(head)
+            else:
+                body = head + body
+        if body:
+            connection.transport.write(body)
+        if not more:
+            self.complete = True
+            connection.answered(self)
+        return connection.writable is None
+
+    def _framed(self, body: bytes, *, more: bool) -> bytes:
         if self._left >= 0:
             # A body that is longer than it was said to be would be read as another answer.
             left = self._left - len(body)
@@ -134,31 +176,18 @@ class Cycle:
         elif self._chunked:
             # An empty chunk would be the last one.
             framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            body = framed if more else framed + b"0\r\n\r\n"
+            return framed if more else framed + b"0\r\n\r\n"
         elif self._is_bare:
-            body = b""
-        if head:
-            self.begun = True
-            body = head + body
-        if body:
-            connection.transport.write(body)
-        if not more:
-            self.complete = True
-            connection.answered(self)
+            return b""
+        return body
 
-    def _takes(self, message: Any) -> bool:
-        """Whether this is a part of the body. A head is kept until there is one."""
-        if self._start is None:
-            if message["type"] != "http.response.start":
-                raise RuntimeError(f"the ASGI message {message['type']!r} is out of turn")
-            self._start = message
-            return False
-        return True
+    def _out_of_turn(self, kind: str) -> RuntimeError:
+        return RuntimeError(f"the ASGI message {kind!r} is out of turn")
 
     def _head(self, size: int, *, more: bool) -> bytes:
         """The status line and all headers, with what frames the body."""
-        connection, house, status = self.connection, self.connection.house, self._start["status"]
-        headers = self._start.get("headers") or ()
+        connection, (status, headers) = self.connection, self._start
+        house = connection.house
         parts = [house.head(status), self.cors]
         length = connects = None
         for name, value in headers:

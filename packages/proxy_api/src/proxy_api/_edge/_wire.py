@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from proxy_api._arrival import ADMIN_SOCKET, CLIENT_GONE
 from proxy_api._edge._cycle import Cycle
 from proxy_api._edge._house import House, parts_of
+from proxy_api._edge._known import KnownHead
 from proxy_api._edge._rules import Rules
 from proxy_api._settings_models import ServerSettings
 
@@ -118,10 +119,34 @@ class Wire(asyncio.Protocol):
         if writable is not None:
             writable.set()
 
-    def scope(self, cycle: Cycle, url: bytes, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    def scope(
+        self,
+        cycle: Cycle,
+        url: bytes,
+        headers: list[tuple[bytes, bytes]],
+        known: KnownHead | None = None,
+    ) -> dict[str, Any]:
         """The ASGI scope of a request."""
+        decided = known.scope if known is not None else None
+        if decided is None:
+            decided = self._decided(cycle, url, headers)
+            if known is not None:
+                known.scope = decided
+        scope = decided.copy()
+        scope["headers"] = headers
+        scope["state"] = self._app_state.copy()
+        extensions: dict[str, Any] = {CLIENT_GONE: cycle}
+        scope["extensions"] = extensions
+        if self.is_admin:
+            extensions[ADMIN_SOCKET] = True
+        return scope
+
+    def _decided(
+        self, cycle: Cycle, url: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> dict[str, Any]:
+        """What the connection and the bytes of a head decide."""
         path, raw_path, query = self.house.paths.get(url) or parts_of(url)
-        scope: dict[str, Any] = {
+        decided: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": "1.0" if cycle.is_old else "1.1",
@@ -133,16 +158,11 @@ class Wire(asyncio.Protocol):
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
-            "headers": headers,
-            "state": self._app_state.copy(),
-            "extensions": {CLIENT_GONE: cycle},
         }
         if self.is_trusted:
             address = self.house.rules.trust.client(headers)
-            scope["client"] = self.client if address is None else (address, 0)
-        if self.is_admin:
-            scope["extensions"][ADMIN_SOCKET] = True
-        return scope
+            decided["client"] = self.client if address is None else (address, 0)
+        return decided
 
     def resume_reading(self) -> None:
         """Something has been taken of the body that waits."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import time
 from collections.abc import Callable
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 from proxy_core._http1._parser import BadAnswer, ResponseParser
-from proxy_core._http1._wheel import Alarm, Wheel
-from proxy_core._http_types import timed_out
-from proxy_core.errors import UpstreamDisconnected, UpstreamError
+from proxy_core._http1._waiting import Waiting
+from proxy_core._http1._wheel import Wheel
+from proxy_core.errors import UpstreamDisconnected
 
 __all__ = ["READ_BYTES", "Connection"]
 
@@ -19,9 +17,6 @@ READ_BYTES: Final = 64 * 1024
 """At most this is read at once."""
 _MOST_HELD: Final = 128 * 1024
 """With this much unread the socket is paused, so less than 192 KB are held for one answer."""
-_PIECE: Final = 64 * 1024
-"""Of a larger body, what is handed to the transport at once."""
-
 _BROKE: Final = "the upstream broke off or broke the protocol"
 _CLOSED: Final = f"{_BROKE}: the connection was closed"
 
@@ -38,7 +33,7 @@ def _why(parser: ResponseParser, error: Exception | None) -> str:
     return _CLOSED
 
 
-class Connection(asyncio.BufferedProtocol, Alarm):
+class Connection(Waiting):
     """Sends one request at a time and reads its answer.
 
     ``buffer`` is where the loop reads into; all connections of a loop can share one, since what was
@@ -51,25 +46,12 @@ class Connection(asyncio.BufferedProtocol, Alarm):
 
     __slots__ = (
         "_buffer",
-        "_held",
         "_is_idle",
         "_is_paused",
-        "_is_write_paused",
-        "_limit",
-        "_loop",
         "_on_lost",
-        "_phase",
-        "_sent_at",
-        "_transport",
-        "_unsent",
-        "_until",
-        "_waiter",
-        "_wheel",
-        "error",
         "is_gone",
         "is_kept",
         "origin",
-        "parser",
     )
 
     def __init__(
@@ -79,26 +61,15 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         buffer: memoryview,
         on_lost: Callable[[Connection], None],
     ) -> None:
-        Alarm.__init__(self)
+        super().__init__(wheel)
         self.origin = origin
-        self.parser = ResponseParser()
-        self.error: UpstreamError | None = None
-        """Why nothing more will come."""
         self.is_kept = False
         """Whether it has answered before."""
         self.is_gone = False
         """Whether the loop has let go of it."""
-        self._loop = asyncio.get_running_loop()
-        self._wheel = wheel
         self._buffer = buffer
         self._on_lost = on_lost
-        self._transport: asyncio.Transport
-        self._waiter: asyncio.Future[None] | None = None
-        self._phase = "first_byte"
-        self._is_idle = self._is_paused = self._is_write_paused = False
-        self._held = 0
-        self._unsent: memoryview | None = None
-        self._sent_at = self._limit = self._until = 0.0
+        self._is_idle = self._is_paused = False
 
     @property
     def was_dead(self) -> bool:
@@ -116,49 +87,10 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         self._held = 0
         self._sent_at = now
         self.parser.expect(is_head=is_head)
-        transport = self._transport
-        if self.error is not None or transport.is_closing():
+        if self.error is not None or self._transport.is_closing():
             self._end(None)
-        elif len(body) <= _PIECE:
-            transport.write(head + body)
         else:
-            self._unsent = memoryview(body)[_PIECE:]
-            transport.write(head + body[:_PIECE])
-            self._push()
-
-    def answers(self, limit: float, until: float) -> asyncio.Future[None]:
-        """Done when the head has come, or an error: see ``error`` if there is no ``status`` then.
-
-        It may take ``limit`` seconds after all was sent, but not last beyond ``until``. While a
-        large request is being sent, each part that the upstream takes gives it ``limit`` seconds
-        more. Who stops waiting has no more use for the connection.
-        """
-        self._limit, self._until = limit, until
-        waiter = self._waiter = self._loop.create_future()
-        if self.error is None:
-            self._be_patient(self._sent_at)
-        else:
-            waiter.set_result(None)
-        return waiter
-
-    def check(self) -> None:
-        """Raise what ended the wait for a head, if none came."""
-        if not self.parser.status and self.error is not None:
-            raise self.error from None
-
-    async def more(self, limit: float, phase: str) -> None:
-        """Wait ``limit`` seconds for more of the body, its end or an error."""
-        if self._waiter is not None:
-            raise RuntimeError("the answer is already being read")
-        self._waiter = self._loop.create_future()
-        self._phase = phase
-        self._wheel.set(self, time.monotonic() + limit)
-        try:
-            await self._waiter
-        except BaseException:
-            self._waiter = None
-            self.deadline = math.inf
-            raise
+            self._write(head, body)
 
     def take(self) -> bytes:
         """All of the body that has come and was not taken."""
@@ -192,38 +124,6 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         self._fail(UpstreamDisconnected(_CLOSED))
         self._transport.close()
 
-    def ring(self) -> None:
-        """See the deadline pass."""
-        if self._waiter is not None:
-            self._fail(timed_out(self._phase))
-
-    def _be_patient(self, now: float) -> None:
-        deadline, self._phase = now + self._limit, "first_byte"
-        if self._until <= deadline:
-            deadline, self._phase = self._until, "total"
-        self._wheel.set(self, deadline)
-
-    def _fail(self, error: UpstreamError) -> None:
-        """Nothing more will come; what has come is still there to be read."""
-        if self.error is None:
-            self.error = error
-        self._unsent = None
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            self.deadline = math.inf
-            if not waiter.done():  # it may have been cancelled
-                waiter.set_result(None)
-
-    def _push(self) -> None:
-        while self._unsent is not None and not self._is_write_paused:
-            piece, rest = self._unsent[:_PIECE], self._unsent[_PIECE:]
-            self._unsent = rest or None
-            self._transport.write(piece)
-
     def _resume(self) -> None:
         self._is_paused = False
         if self.error is None and not self._transport.is_closing():
@@ -233,10 +133,6 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         self._fail(UpstreamDisconnected(_why(self.parser, error)))
 
     # the loop's callbacks
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
-        self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read into."""
@@ -253,6 +149,10 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         except BadAnswer as error:
             self._fail(UpstreamDisconnected(f"{_BROKE}: {error}"))
             self._transport.abort()
+            return
+        sink = self._sink
+        if sink is not None and parser.parts:
+            self._feed_sink(sink)
             return
         self._held += nbytes
         if parser.parts or parser.complete or parser.status != had_head:
@@ -275,14 +175,3 @@ class Connection(asyncio.BufferedProtocol, Alarm):
         self._end(exc)
         self._wheel.forget(self)
         self._on_lost(self)
-
-    def pause_writing(self) -> None:
-        """Send nothing until the transport has room."""
-        self._is_write_paused = True
-
-    def resume_writing(self) -> None:
-        """Send on: the upstream takes what it is sent."""
-        self._is_write_paused = False
-        if self._waiter is not None and not self.parser.status:
-            self._be_patient(time.monotonic())
-        self._push()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
 
     async def __aenter__(self) -> HttpResponse:
         engine, request, timeouts = self._engine, self._request, self._timeouts
+        del self._request  # a stream may be open for long, and needs no prompt any more
         now = time.monotonic()
         until = now + timeouts.total
         target, head = engine.compose(request)
@@ -105,8 +106,7 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
 
     def header(self, name: bytes) -> bytes:
         """The first value of a header, empty when it is missing. ``name`` is lower-case."""
-        values = self._head.values(name)
-        return values[0] if values else b""
+        return self._head.first(name)
 
     async def read(self, at_most: int | None = None) -> bytes:
         """The whole body. Raises UpstreamProtocolError when it is larger than the cap."""
@@ -140,6 +140,28 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
             self._left -= time.monotonic() - began
         self._limit, self._phase = self._timeouts.between_events, "between_events"
         return connection.take()
+
+    async def pour(self, sink: Callable[[bytes], bool]) -> bool:
+        connection = self._connection
+        while connection is not None and not self._is_closed:
+            parser, between = connection.parser, self._timeouts.between_events
+            if parser.parts:
+                self._limit, self._phase = between, "between_events"
+                if not sink(connection.take()):
+                    return False
+            if parser.complete and not parser.parts:
+                return True
+            if connection.error is not None:
+                raise connection.error from None
+            began = time.monotonic()
+            until = began + self._left
+            try:
+                goes_on = await connection.pour(sink, self._limit, self._phase, until, between)
+            finally:
+                self._left -= time.monotonic() - began
+            if not goes_on:
+                return False
+        return True
 
     async def asend(self, value: None) -> bytes:
         return await self.__anext__()

@@ -32,6 +32,16 @@ class Head:
             start = lower.find(field, start + len(field))
         return found
 
+    def first(self, name: bytes) -> bytes:
+        """The first of a header, empty when there is none. ``name`` is lower-case."""
+        field = b"\r\n" + name + b":"
+        start = self.lower.find(field)
+        if start < 0:
+            return b""
+        start += len(field)
+        end = self.lower.find(b"\r\n", start)
+        return self.raw[start : end if end >= 0 else None].strip(b" \t")
+
     @property
     def headers(self) -> Headers:
         """Lower-case names and values, in their order."""

@@ -85,10 +85,21 @@ class ResponseParser:
         """Take what was read. Raises BadAnswer; what came before the fault can still be had."""
         if not self.status:
             self._feed_head(data)
-        elif self.complete:
+            return
+        if self.complete:
             self.surplus = True
-        else:
-            self._feed_body(data)
+            return
+        had = len(self.parts)
+        try:
+            self._llhttp.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._stop(error)
+        if len(self.parts) > had or self.complete:
+            self._quiet = 0
+            return
+        self._quiet += len(data)
+        if self._quiet > MOST_HEAD_BYTES:
+            raise BadAnswer(f"more than {MOST_HEAD_BYTES} bytes lie between two chunks")
 
     def eof(self) -> None:
         """Tell that the connection ended. Raises BadAnswer unless that is the end of the body."""
@@ -115,26 +126,19 @@ class ResponseParser:
             raise BadAnswer(f"the head of its answer is larger than {MOST_HEAD_BYTES} bytes")
         self.feed(data[room:])
 
-    def _feed_body(self, data: memoryview) -> None:
-        had = len(self.parts)
-        self._run(data)
-        if len(self.parts) > had or self.complete:
-            self._quiet = 0
-            return
-        self._quiet += len(data)
-        if self._quiet > MOST_HEAD_BYTES:
-            raise BadAnswer(f"more than {MOST_HEAD_BYTES} bytes lie between two chunks")
-
     def _run(self, data: memoryview) -> None:
         try:
             self._llhttp.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.complete:
-                raise BadAnswer(self._why or str(error)) from None
-            self.surplus = True
+            self._stop(error)
         if self._is_head and self.parts:
             self.parts.clear()
             self.surplus = True
+
+    def _stop(self, error: Exception) -> None:
+        if not self.complete:
+            raise BadAnswer(self._why or str(error)) from None
+        self.surplus = True
 
     # llhttp's callbacks
 

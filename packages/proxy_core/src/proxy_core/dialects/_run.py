@@ -27,12 +27,17 @@ _TEXTS: Final = re.compile(
     rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
     rb'[^"\\\x01-\x1f]*+)*+'
 )
+_TEXT: Final = re.compile(_TEXTS.pattern.replace(rb"\x01", rb"\x00"))
 _NOISES: Final = re.compile(rb"\x01[0-9A-Za-z]*+\x00")
 _QUOTE: Final = b'"'
 
 Run = tuple[bytes, int, int]
 """Some events: what goes on to the client, where in the buffer they end, and the bytes of JSON of
 their texts (an empty one says nothing). No class: one is made for each read."""
+
+
+Lone = tuple[bytes, int]
+"""One event: what goes on to the client, and the bytes of JSON of its text."""
 
 
 class Form:
@@ -46,11 +51,13 @@ class Form:
         "_new",
         "_new_joint",
         "_noise_after",
+        "_size_before",
         "before",
     )
 
     def __init__(self, told: list[bytes], passed: list[bytes], noise_after: bytes) -> None:
         self.before, self._after = told
+        self._size_before = len(self.before)
         self._joint = self._after + self.before
         self._mark = self.before[-_MARK:]
         self._keep = len(self._joint) - len(self._mark)
@@ -76,6 +83,28 @@ class Form:
             if rest is not None and new_rest is not None and rest[0] == new_rest[0]:
                 return cls([parts[0], rest[1]], [new[0], new_rest[1]], rest[0])
         return cls(parts, new, b"")
+
+    def lone(self, data: bytes) -> Lone | None:
+        """One such event that is all of ``data``; None where it is none, or not all."""
+        start, after = self._size_before, self._after
+        end = len(data) - len(after)
+        if start > end or not data.startswith(self.before) or not data.endswith(after):
+            return None
+        match = _TEXT.match(data, start, end)
+        text_end = match.end() if match else start
+        noise_after = self._noise_after
+        if noise_after:
+            if not data.startswith(noise_after, text_end):
+                return None
+            if not data[text_end + len(noise_after) : end].isalnum():
+                return None
+        elif text_end != end:
+            return None
+        if not data.isascii() and not is_text(data):
+            return None
+        new, new_after = self._new
+        said = text_end - start
+        return new + data[start:end] + new_after, said + 2 if said else 0
 
     def run(self, buffer: bytes, at: int) -> Run | None:
         """The run that begins at ``at``, where ``before`` stands; None where none is to be seen."""

@@ -26,6 +26,8 @@ _NOTHING: Final = msgspec.Raw()
 _EMPTY: Final = frozenset({b"", b'""', b"null", b"[]", b"{}"})
 _DONE: Final = b"[DONE]"
 _BOM: Final = b"\xef\xbb\xbf"
+_MOST_CHOICES: Final = 1024
+"""Of one stream: providers take an ``n`` of 128 at most."""
 _LESSONS: Final = 8
 """Forms learned in a row without a run; after that the stream is one whose events differ."""
 _TRIES: Final = 4
@@ -107,8 +109,9 @@ class StreamTap:
         self._keep_usage = keep_usage
         self._usage = usage
         self._splitter = EventSplitter()
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
+        # No sets: most streams have one choice, and an empty set takes 216 bytes.
+        self._seen: tuple[int, ...] = ()
+        self._finished: tuple[int, ...] = ()
         self._said = 0
         self._form: Form | None = None
         self._lessons = lessons
@@ -120,8 +123,17 @@ class StreamTap:
         """The client's bytes for what was read from the upstream."""
         if self.done or self.failure is not None:
             return b""
+        splitter, form = self._splitter, self._form
+        if form is not None and splitter.at == len(splitter.buffer):
+            lone = form.lone(data)
+            if lone is not None:
+                if lone[1]:
+                    self._said += lone[1]
+                    self._note_said()
+                self._lessons = _LESSONS
+                return lone[0]
         out: list[bytes] = []
-        self._splitter.push(data)
+        splitter.push(data)
         try:
             self._pass_on(out)
         except UpstreamError as failure:
@@ -147,7 +159,7 @@ class StreamTap:
         return owed
 
     def _is_whole(self) -> bool:
-        return bool(self._finished) and self._seen <= self._finished
+        return bool(self._finished) and len(self._seen) == len(self._finished)
 
     def _pass_on(self, out: list[bytes]) -> None:
         tries = _TRIES
@@ -174,11 +186,9 @@ class StreamTap:
             return b""
         passed, end, said = run
         splitter.skip(end)
-        said_before = self._said
-        self._said += said
         if said:
-            self.has_content = True
-        self._estimate(said_before)
+            self._said += said
+            self._note_said()
         self._lessons = _LESSONS
         return passed
 
@@ -230,18 +240,18 @@ class StreamTap:
 
     def _watch(self, choices: list[_Choice], reported: Usage | None = None) -> None:
         """Note content, ends and usage."""
-        said_before = self._said
         for choice in choices:
-            self._seen.add(choice.index)
+            if choice.index not in self._seen:
+                self._seen = _noted(self._seen, choice.index)
             said = sum(map(len, choice.parts()))
-            self._said += said
+            if said:
+                self._said += said
+                self._note_said()
             if choice.finish_reason:
-                self._finished.add(choice.index)
-            if said or choice.finish_reason:
+                if choice.index not in self._finished:
+                    self._finished = _noted(self._finished, choice.index)
                 self.has_content = True
-        if reported is None:
-            self._estimate(said_before)
-        else:
+        if reported is not None:
             self._usage.take(reported)
 
     def _choices(self, chunk: Document) -> list[_Choice]:
@@ -255,12 +265,11 @@ class StreamTap:
                 f"the upstream's stream has malformed choices: {error}"
             ) from None
 
-    def _estimate(self, said_before: int) -> None:
-        usage = self._usage
-        if self._said > said_before:
-            usage.reported = False  # a report that came before this text did not count it
-        if not usage.reported:
-            usage.output_tokens = max(usage.output_tokens, estimate_tokens(self._said))
+    def _note_said(self) -> None:
+        usage, tokens = self._usage, estimate_tokens(self._said)
+        self.has_content = True
+        usage.reported = False  # a report that came before this text did not count it
+        usage.output_tokens = max(usage.output_tokens, tokens)
 
     def _renamed(self, event: ServerEvent, chunk: Document) -> bytes:
         told = chunk.fields.get("model")
@@ -300,3 +309,9 @@ def _unreadable(error: MalformedDocument) -> UpstreamProtocolError:
     return UpstreamProtocolError(
         f"the upstream's stream has an event that could not be read: {error}"
     )
+
+
+def _noted(known: tuple[int, ...], index: int) -> tuple[int, ...]:
+    if len(known) >= _MOST_CHOICES:
+        raise UpstreamProtocolError(f"the upstream's stream has more than {_MOST_CHOICES} choices")
+    return (*known, index)
