@@ -334,7 +334,7 @@ def test_the_lock_is_fresh(name: str) -> None:
 EXPORTS = {
     "run": "--extra uvloop --extra local --group local-model --group build",
     "test": "--all-extras --all-groups",
-    "serve": "--extra uvloop --extra otel --extra http2",
+    "serve": "--extra uvloop --extra otel --extra http2 --extra redis",
     "local-model": "--only-group local-model",
     "build": "--only-group build",
 }

@@ -18,3 +18,13 @@ def test_an_import_waits_for_no_heavy_library() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert HEAVY.isdisjoint(told.stdout.decode().split())
+
+
+def test_who_wants_a_breaker_waits_for_no_client() -> None:
+    """A breaker and a limiter come without asyncio and TLS, which half of the package needs."""
+    program = (
+        "import sys; from proxy_core import CircuitBreaker, RateLimiter;"
+        "print(*{'asyncio', 'ssl', 'httptools'} & {*sys.modules})"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert told.stdout.split() == []

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Literal
+import random
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy_core import Limit, Limits, RateLimiter, Unlimited
+from proxy_core import Budget, Limit, Limits, RateLimiter, Unlimited
 from proxy_core._limiter import LimiterSettings
 from proxy_core.errors import ConfigurationError, LimitExceeded, UpstreamFailed
 from proxy_core.testing import CountingLimiter, ManualClock
@@ -483,3 +485,191 @@ def test_the_double_tells_what_was_asked() -> None:
     limiter.clock.advance(60.0)
     limiter.reserve("ci", limits, tokens=1)
     assert limiter.reserved == [("ci", 10), ("ci", 1)]
+
+
+def test_input_and_output_have_limits_of_their_own(limiter: RateLimiter) -> None:
+    """Each admits by its part and settles by it; a split that nobody knows stays charged."""
+    limits = Limits.parse(
+        tokens="2000/minute", input_tokens="1000/minute", output_tokens="100/minute"
+    )
+    with limiter.reserve("ci", limits, tokens=600, output=100) as first:
+        with pytest.raises(LimitExceeded) as refused:
+            limiter.reserve("ci", limits, tokens=2, output=1)
+        assert refused.value.limit == "output_tokens"
+        first.settle(310, output=10)
+    assert left(limiter, limits) == {"tokens": 1690, "input_tokens": 700, "output_tokens": 90}
+    with limiter.reserve("ci", limits, tokens=60, output=50) as second:
+        second.settle(20)
+    assert left(limiter, limits) == {"tokens": 1670, "input_tokens": 690, "output_tokens": 40}
+
+
+def test_a_hard_budget_is_spent_to_the_nano_dollar(clock: ManualClock) -> None:
+    """It refuses what its rest doesn't pay, settles exactly, and opens anew with the next day."""
+    wall = ManualClock(1_790_000_000.0)
+    limiter = RateLimiter(clock=clock, wall=wall)
+    limits = Limits(budget=Budget.usd("0.000000010", "day", hard=True), scope="key")
+    with limiter.reserve("ci", limits, money=7) as reservation:
+        reservation.settle(100, money=4)
+    with pytest.raises(LimitExceeded) as refused:
+        limiter.reserve("ci", limits, money=7)
+    error = refused.value
+    assert (error.limit, error.subject, error.scope) == ("budget", "ci", "key")
+    assert error.retry_after == 86400 - 1_790_000_000 % 86400
+    assert "$0.000000006 are left" in error.message
+    assert "of this key" in error.message
+    with pytest.raises(LimitExceeded) as refused:
+        limiter.reserve("ci", limits, money=11)
+    assert refused.value.retry_after is None
+    late = limiter.reserve("ci", limits, money=6)
+    wall.advance(error.retry_after)
+    limiter.reserve("ci", limits, money=3)
+    late.settle(0, money=0)
+    assert left(limiter, limits) == {"budget": 7}
+
+
+def test_a_wall_clock_that_is_set_back_opens_no_budget(clock: ManualClock) -> None:
+    """An hour back, over midnight: the money of the new day stays spent."""
+    wall = ManualClock(20_000 * 86400 + 60.0)
+    limiter = RateLimiter(clock=clock, wall=wall)
+    limits = Limits(budget=Budget(100, "day", hard=True))
+    limiter.reserve("ci", limits, money=100)
+    wall.advance(-3600)
+    with pytest.raises(LimitExceeded):
+        limiter.reserve("ci", limits, money=1)
+    wall.advance(3600 + 86400)
+    limiter.reserve("ci", limits, money=100)
+
+
+def test_a_soft_budget_refuses_nothing(limiter: RateLimiter) -> None:
+    """It only tells, by look(), that nothing is left."""
+    limits = Limits(budget=Budget(100, "total"))
+    for _ in range(3):
+        with limiter.reserve("ci", limits, money=60):
+            pass
+    (state,) = limiter.look("ci", limits)
+    assert state == ("budget", 100, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"), [("12.50", "$12.50 a month"), ("0.000000001", "$0.000000001 a month")]
+)
+def test_a_budget_is_written_in_dollars(amount: str, told: str) -> None:
+    """Two digits behind the point, more where they are needed."""
+    assert str(Budget.usd(amount)) == told
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Budget(0),
+        lambda: Budget(1.5),  # type: ignore[arg-type]
+        lambda: Budget(2**60),
+        lambda: Budget(1, "fortnight"),  # type: ignore[arg-type]
+        lambda: Budget.usd("much"),
+        lambda: Budget.usd("0.0000000001"),
+        lambda: Budget.usd("nan"),
+        lambda: Limits(output_tokens=Limit.parse("1/s", "tokens")),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(make: Callable[[], object]) -> None:
+    """Nothing, less than a nano-dollar, no number, or a period that no calendar has."""
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+def test_several_subjects_are_one_step(limiter: RateLimiter) -> None:
+    """A key, its user and a deployment: what one of them refuses costs the others nothing."""
+    key = Limits.parse(requests="10/minute", concurrent=5, scope="key")
+    user = Limits.parse(tokens="1000/minute", scope="user")
+    model = Limits.parse(requests="2/minute", concurrent=2, scope="model")
+    also = [("user:ann", user), ("model:gpu", model), ("key:ci", key)]
+    held = [limiter.reserve("key:ci", key, tokens=100, also=also) for _ in range(2)]
+    with pytest.raises(LimitExceeded) as refused:
+        limiter.reserve("key:ci", key, tokens=100, also=also)
+    error = refused.value
+    assert (error.limit, error.subject, error.scope) == ("requests", "model:gpu", "model")
+    assert left(limiter, key, "key:ci") == {"requests": 8, "concurrent": 3}
+    assert left(limiter, user, "user:ann") == {"tokens": 800}
+    with held[0]:
+        held[0].settle(10)
+    assert left(limiter, user, "user:ann") == {"tokens": 890}
+    assert left(limiter, model, "model:gpu") == {"requests": 0, "concurrent": 1}
+    with held[1]:
+        pass
+    assert left(limiter, model, "model:gpu")["concurrent"] == 2
+    assert limiter.slots_in_use == limiter.reservations_open == 0
+
+
+def test_idle_subjects_beside_others_are_forgotten(limiter: RateLimiter) -> None:
+    """A key whose 5,000 users come once each leaves few of them behind."""
+    key, user = Limits.parse(requests="1000000/second"), Limits(concurrent=1)
+    for number in range(5_000):
+        with limiter.reserve("key", key, also=[(f"user-{number}", user)]):
+            pass
+    assert limiter.subjects < 300
+
+
+def test_a_lost_reservation_of_several_lapses_in_all(clock: ManualClock) -> None:
+    """Its slots are free everywhere at once, and its late end changes nothing."""
+    limiter = RateLimiter(settings=LimiterSettings(lease=100.0), clock=clock)
+    slot = Limits(concurrent=1)
+    lost = limiter.reserve("key", slot, also=[("user", slot)])
+    clock.advance(100.0)
+    with limiter.reserve("user", slot):
+        assert (limiter.reservations_open, limiter.slots_in_use) == (2, 1)
+        assert left(limiter, slot, "key") == {"concurrent": 1}
+        with lost:
+            pass
+        assert (limiter.reservations_open, limiter.slots_in_use) == (1, 1)
+
+
+async def test_limiters_are_used_in_one_way(limiter: RateLimiter) -> None:
+    """In memory and with the null object reserve() decides; ask() is there and says the same."""
+    limits = Limits.parse(requests="1/minute")
+    for one in (limiter, Unlimited()):
+        assert await one.start()
+        reservation: Any = one.reserve("ci", limits)
+        assert reservation is not None
+        with reservation:
+            reservation.settle(5, output=1, money=3)
+        await one.aclose()
+    with pytest.raises(LimitExceeded):
+        await limiter.ask("ci", limits)
+
+
+async def test_a_thousand_at_once_get_exactly_what_there_is(clock: ManualClock) -> None:
+    """1,000 requests for 60 a minute: 60 are admitted, then one each second, and never more."""
+    limiter = RateLimiter(clock=clock)
+    limits = Limits.parse(requests="60/minute")
+
+    async def ask() -> bool:
+        await asyncio.sleep(0)
+        try:
+            with await limiter.ask("key", limits):
+                await asyncio.sleep(0)
+        except LimitExceeded:
+            return False
+        return True
+
+    for seconds, admitted in ((0.0, 60), (0.999, 0), (0.001, 1), (5.5, 5), (0.5, 1)):
+        clock.advance(seconds)
+        assert sum(await asyncio.gather(*(ask() for _ in range(1000)))) == admitted
+
+
+def test_a_refused_client_that_waits_as_told_is_served(clock: ManualClock) -> None:
+    """100 of 100, whatever was reserved and used before."""
+    limiter = RateLimiter(clock=clock)
+    limits = Limits.parse(requests="30/minute", tokens="6000/minute", output_tokens="1000/minute")
+    rng = random.Random(5)
+    retried = 0
+    while retried < 100:
+        tokens = rng.randint(1, 900)
+        output = rng.randint(0, tokens)
+        try:
+            reservation = limiter.reserve("ci", limits, tokens=tokens, output=output)
+        except LimitExceeded as refused:
+            clock.advance(refused.retry_after or 0.0)
+            reservation = limiter.reserve("ci", limits, tokens=tokens, output=output)
+            retried += 1
+        with reservation:
+            reservation.settle(rng.randint(0, tokens))

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from proxy_core import Limit, Limits, RateLimiter, Reservation
+from proxy_core import Budget, Limit, Limits, RateLimiter, Reservation
 from proxy_core._limiter import LimiterSettings
 from proxy_core.errors import LimitExceeded, UpstreamFailed
 
@@ -166,3 +166,137 @@ class LimiterMachine(RuleBasedStateMachine):
 
 
 TestLimiterMachine = LimiterMachine.TestCase
+
+
+@dataclass
+class Wide:
+    """One admitted request of a key and its team, as the model knows it."""
+
+    reservation: Reservation
+    key: str
+    at: int
+    day: int
+    reserved: tuple[int, int, int]
+    used: tuple[int, int, int] | None = None
+
+    @property
+    def charge(self) -> tuple[int, int, int]:
+        """Input, output, money."""
+        return self.reserved if self.used is None else self.used
+
+
+class WideLimiterMachine(RuleBasedStateMachine):
+    """Two keys of one team: input, output and money, each reserved for both subjects in one step.
+
+    A key has input and output tokens and slots, the team output tokens and a hard budget a day. The
+    model is again a list of all that was admitted.
+    """
+
+    granted: Bundle[Wide] = Bundle("granted")
+    KEY = Limits(
+        input_tokens=Limit("input_tokens", 20, 2.0),
+        output_tokens=Limit("output_tokens", 12, 3.0),
+        concurrent=2,
+    )
+    TEAM = Limits(
+        output_tokens=Limit("output_tokens", 18, 4.0), budget=Budget(40, "day", hard=True)
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ms = 5000
+        self.day = 20_000
+        self.limiter = RateLimiter(
+            settings=LimiterSettings(lease=1e9),
+            clock=lambda: self.ms / 1000,
+            wall=lambda: self.day * 86400.0,
+        )
+        self.all: list[Wide] = []
+        self.open: list[Wide] = []
+        self.as_reserved = True
+
+    def room(self, charges: list[tuple[int, int]], cost: int, limit: Limit) -> bool:
+        unit = Fraction(int(limit.per * 1000), limit.amount)
+        due = max(Fraction(self.ms), exact_due(charges, unit))
+        return due + (cost - limit.amount) * unit <= self.ms
+
+    def fits(self, key: str, given: int, output: int, money: int) -> bool:
+        own = [one for one in self.all if one.key == key]
+        lines = [
+            (own, 0, given, self.KEY.input_tokens),
+            (own, 1, output, self.KEY.output_tokens),
+            (self.all, 1, output, self.TEAM.output_tokens),
+        ]
+        spent = sum(one.charge[2] for one in self.all if one.day == self.day)
+        return spent + money <= 40 and all(
+            limit is not None and self.room([(one.at, one.charge[n]) for one in ones], cost, limit)
+            for ones, n, cost, limit in lines
+        )
+
+    @rule(
+        target=granted,
+        key=st.sampled_from(["a", "b"]),
+        given=st.sampled_from([0, 1, 5, 20, 21]),
+        output=st.sampled_from([0, 1, 4, 12]),
+        money=st.sampled_from([0, 1, 15, 40]),
+    )
+    def reserve(
+        self, key: str, given: int, output: int, money: int
+    ) -> Wide | MultipleResults[Wide]:
+        fits = self.fits(key, given, output, money)
+        slots = sum(one.key == key for one in self.open)
+        before = [self.limiter.look("team", self.TEAM), self.limiter.look(key, self.KEY)]
+        try:
+            reservation = self.limiter.reserve(
+                key,
+                self.KEY,
+                tokens=given + output,
+                output=output,
+                money=money,
+                also=[("team", self.TEAM)],
+            )
+        except LimitExceeded:
+            after = [self.limiter.look("team", self.TEAM), self.limiter.look(key, self.KEY)]
+            assert after == before
+            assert not (self.as_reserved and fits and slots < 2)
+            return multiple()
+        assert fits
+        assert slots < 2
+        one = Wide(reservation, key, self.ms, self.day, (given, output, money))
+        self.all.append(one)
+        self.open.append(one)
+        return one
+
+    @rule(one=granted, eighths=st.sampled_from([0, 4, 8, 10]))
+    def settle(self, one: Wide, eighths: int) -> None:
+        given, output, money = (amount * eighths // 8 for amount in one.reserved)
+        one.reservation.settle(given + output, output=output, money=money)
+        if one.used is None:
+            one.used = (given, output, money)
+            self.as_reserved = self.as_reserved and one.used == one.reserved
+
+    @rule(one=consumes(granted), error=st.sampled_from([None, UpstreamFailed(""), GeneratorExit()]))
+    def end(self, one: Wide, error: BaseException | None) -> None:
+        one.reservation.__exit__(type(error), error, None)
+        self.open.remove(one)
+        if one.used is None:
+            one.used = (0, 0, 0) if isinstance(error, Exception) else one.reserved
+            self.as_reserved = self.as_reserved and one.used == one.reserved
+
+    @rule(ms=st.sampled_from([1, 250, 1000, 3000, 60_000]))
+    def wait(self, ms: int) -> None:
+        self.ms += ms
+
+    @rule()
+    def next_day(self) -> None:
+        self.day += 1
+
+    @invariant()
+    def money_and_slots(self) -> None:
+        spent = sum(one.charge[2] for one in self.all if one.day == self.day)
+        told = {state.name: state.remaining for state in self.limiter.look("team", self.TEAM)}
+        assert told["budget"] == max(0, 40 - spent)
+        assert self.limiter.slots_in_use == self.limiter.reservations_open == len(self.open)
+
+
+TestWideLimiterMachine = WideLimiterMachine.TestCase

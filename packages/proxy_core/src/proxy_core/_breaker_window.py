@@ -1,148 +1,153 @@
-"""What a breaker is told, and what it remembers: its settings and its sliding window of results."""
+"""What calls have brought: the sliding window of a closed breaker, the trial of a half-open one.
+
+A permit reports to the one that admitted it. When that is over, it tells nobody that matters.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from contextlib import suppress
 
-from proxy_core.errors import ConfigurationError
+from proxy_core._breaker_settings import BreakerSettings
 
-__all__ = ["BreakerSettings", "Counts", "Early", "FINAL", "Window", "predicate"]
-
-Counts = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
-"""Which exceptions that aren't ours count as failures."""
+__all__ = ["Phase", "Trial", "Window"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerSettings:
-    """When a breaker opens, for how long, and how it closes again. Times are seconds.
+class Phase:
+    """What a permit reports to. A success before ``ends`` is counted by one more in ``successes``.
 
-    Raises ConfigurationError that names the field and the value when one can't be used.
+    All else about a success is for the state machine to say: permits count the ordinary one
+    themselves, since it is on the way of each request.
     """
 
-    window: float = 60.0
-    """Results older than this are forgotten, a bucket (``window / buckets``) at a time."""
-    buckets: int = 12
-    min_calls: int = 20
-    """Below so many calls in the window, only the consecutive rule acts (Hystrix's figure)."""
-    failure_rate: float = 0.5
-    """Opens at this share of failures or above; looked at when a failure comes in."""
-    consecutive: int = 5
-    """Opens after so many failures in a row, however few the calls (Envoy's figure)."""
-    open_time: float = 5.0
-    """The first open time; it doubles each time up to ``open_cap``."""
-    open_cap: float = 120.0
-    jitter: float = 0.2
-    """An open time is off by up to this share either way, so that a fleet doesn't probe at once."""
-    retry_after_cap: float = 300.0
-    """How far an upstream's ``retry_after`` may lengthen the open time."""
-    healthy_interval: float = 60.0
-    """Each such time spent closed takes one doubling back."""
-    probes: int = 1
-    """Calls that may be out at once while half open."""
-    successes: int = 3
-    """Successful probes that close the breaker."""
-    lease: float = 60.0
-    """A probe without a verdict for so long makes room for another one."""
-    counts: Counts = Exception
-    """Which exceptions that aren't ours count as failures: a type, types, or a predicate."""
+    __slots__ = ("clock", "ends", "successes")
 
-    def __post_init__(self) -> None:
-        for field in ("window", "open_time", "healthy_interval", "lease"):
-            self._check(field, 0 < getattr(self, field) < math.inf, "a number of seconds above 0")
-        for field in ("buckets", "min_calls", "consecutive", "probes", "successes"):
-            self._check(field, getattr(self, field) >= 1, "a whole number, 1 or more")
-        self._check("failure_rate", 0 < self.failure_rate <= 1, "a share above 0, up to 1")
-        self._check("jitter", 0 <= self.jitter < 1, "a share from 0 to below 1")
-        self._check("open_cap", self.open_time <= self.open_cap < math.inf, "open_time or more")
-        self._check("retry_after_cap", 0 <= self.retry_after_cap < math.inf, "seconds, 0 or more")
-
-    def _check(self, field: str, fits: bool, remedy: str) -> None:
-        if not fits:
-            value = getattr(self, field)
-            raise ConfigurationError(f"breaker {field} is {value!r}: give {remedy}", param=field)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.successes = 0
+        self.ends = -math.inf
 
 
-class Bucket:
+class Trial(Phase):
+    """The probes of one half-open phase, from its opening on. No success of it is ordinary."""
+
+    __slots__ = ("after",)
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.after: Window | None = None
+        """Where the probes' later news count, once it has recovered."""
+
+
+class _Place:
+    """A place among the successes: how many came before it, and how many later ones don't hold."""
+
+    __slots__ = ("at", "undone")
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.undone = 0
+
+
+class _Bucket(_Place):
     """The results of one slice of the window."""
 
-    __slots__ = ("began", "calls", "failures")
+    __slots__ = ("abandoned", "began", "failures", "slow")
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, at: int) -> None:
+        super().__init__(at)
         self.began = began
-        self.calls = 0
         self.failures = 0
+        self.abandoned = 0
+        self.slow: list[int] = []
 
 
-class Early(NamedTuple):
-    """What a success said early has changed, so that a later failure can take it back."""
+class Window(Phase):
+    """What calls have brought of late. A bucket begins with the first result after the last one.
 
-    bucket: Bucket | None  # None: it was a probe's, and is final
-    streak: int
-    successes: int
+    Successes are one number that only grows. Buckets and failures remember where they stand in it,
+    so a success costs one addition, and what lies between two of them is a subtraction.
+    """
 
+    __slots__ = ("_buckets", "_row", "_settings", "_width", "began")
 
-FINAL = Early(None, 0, 0)
-"""Of a success that nothing takes back."""
-
-
-class Window:
-    """What calls have brought of late. A bucket begins with the first result after the last one."""
-
-    def __init__(self, settings: BreakerSettings, now: float) -> None:
-        self.began = now
-        self._buckets: deque[Bucket] = deque()
-        self._streak = 0
-        self._successes = 0
+    def __init__(self, settings: BreakerSettings, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.began = clock()
+        self._buckets: deque[_Bucket] = deque()
+        self._row: deque[_Place] = deque()
         self.retune(settings)
-        self._next_bucket(now)
+        self._turn(self.began)
 
     def retune(self, settings: BreakerSettings) -> None:
         """Judge by these from now on. What was counted stays; the next bucket has the new width."""
         self._settings = settings
         self._width = settings.window / settings.buckets
-        self._buckets = deque(self._buckets, maxlen=settings.buckets)
+        self._buckets = deque(self._buckets, settings.buckets)
+        self._row = deque(self._row, settings.consecutive)
 
-    def succeeded(self, now: float) -> Early:
-        early = Early(self._count(now), self._streak, self._successes + 1)
-        self._streak = 0
-        self._successes += 1
-        return early
+    def succeeded(self, now: float, *, slow: bool) -> int:
+        """Count it, and say which one it is."""
+        self._turn(now)
+        self.successes += 1
+        if slow:
+            self._buckets[-1].slow.append(self.successes)
+        return self.successes
 
-    def failed(self, now: float, early: Early | None) -> str:
-        """Count it, and say why the breaker should open; empty when it shouldn't."""
-        self._count(now).failures += 1
-        if early is not None and early.bucket is not None:
-            early.bucket.calls -= 1
-            if early.successes == self._successes:  # no other success has broken the row since
-                self._streak += early.streak
-        self._streak += 1
-        if self._streak >= self._settings.consecutive:
-            return f"{self._streak} failures in a row"
-        live = [bucket for bucket in self._buckets if bucket.began > now - self._settings.window]
-        calls = sum(bucket.calls for bucket in live)
-        failures = sum(bucket.failures for bucket in live)
+    def abandoned(self, now: float) -> None:
+        """Count a call that its caller gave up, after a time that makes it a slow one."""
+        self._turn(now)
+        self._buckets[-1].abandoned += 1
+
+    def failed(self, now: float, success: int) -> str:
+        """Count it, and say why the breaker should open; empty when it shouldn't.
+
+        ``success`` is which one the call had been before, 0: none. That one doesn't hold.
+        """
+        self._turn(now)
+        if success:
+            self._take_back(success)
+        self._buckets[-1].failures += 1
+        self._row.append(_Place(self.successes))
+        streak = sum(each.at + each.undone == self.successes for each in self._row)
+        if streak >= self._settings.consecutive:
+            return f"{streak} failures in a row"
+        calls, failures, _ = self._sums(now)
         if calls < self._settings.min_calls or failures < self._settings.failure_rate * calls:
             return ""
         return f"{failures} of {calls} calls failed"
 
-    def _count(self, now: float) -> Bucket:
-        if now >= self._ends:
-            self._next_bucket(now)
-        self._bucket.calls += 1
-        return self._bucket
+    def too_slow(self, now: float) -> str:
+        """Why the breaker should open for slowness; empty when it shouldn't."""
+        calls, _, slow = self._sums(now)
+        if calls < self._settings.min_calls or slow < self._settings.slow_rate * calls:
+            return ""
+        return f"{slow} of {calls} calls were slow"
 
-    def _next_bucket(self, now: float) -> None:
-        self._bucket = Bucket(now)
-        self._buckets.append(self._bucket)
-        self._ends = now + self._width
+    def _sums(self, now: float) -> tuple[int, int, int]:
+        calls = failures = slow = 0
+        next_at = self.successes
+        for bucket in reversed(self._buckets):
+            if bucket.began <= now - self._settings.window:
+                break
+            failures += bucket.failures
+            slow += len(bucket.slow) + bucket.abandoned
+            calls += next_at - bucket.at - bucket.undone + bucket.failures + bucket.abandoned
+            next_at = bucket.at
+        return calls, failures, slow
 
+    def _turn(self, now: float) -> None:
+        if now >= self.ends:
+            self._buckets.append(_Bucket(now, self.successes))
+            self.ends = now + self._width
 
-def predicate(counts: Counts) -> Callable[[Exception], bool]:
-    """Whether an exception counts, in one call."""
-    if isinstance(counts, type | tuple):
-        return lambda error: isinstance(error, counts)
-    return counts
+    def _take_back(self, success: int) -> None:
+        for failure in self._row:
+            failure.undone += failure.at < success
+        bucket = next((each for each in reversed(self._buckets) if each.at < success), None)
+        if bucket is not None:
+            bucket.undone += 1
+            with suppress(ValueError):
+                bucket.slow.remove(success)

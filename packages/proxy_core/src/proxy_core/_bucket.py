@@ -49,6 +49,14 @@ class LimiterSettings:
                 f"limiter lease is {self.lease!r}: give seconds above 0", param="lease"
             )
 
+    def spread(self, amount: int) -> tuple[int, int]:
+        """The burst, and what flows back in a period."""
+        if self.mode == "smooth":
+            return max(1, int(amount * (self.burst or 1.0))), amount
+        share = self.burst or 1 / 6
+        burst = max(1, int(amount * share / (1 + share)))
+        return burst, max(1, amount - burst)  # together the amount
+
 
 class Bucket:
     """One limit of one subject.
@@ -59,6 +67,9 @@ class Bucket:
 
     __slots__ = ("depth", "due", "held", "limit", "period", "refill", "settled")
 
+    window = 0
+    """A budget has windows, a bucket is one for ever."""
+
     def __init__(self, limit: Limit, settings: LimiterSettings) -> None:
         self.due = 0
         self.settled = 0
@@ -68,13 +79,7 @@ class Bucket:
     def shape(self, limit: Limit, settings: LimiterSettings) -> None:
         self.limit = limit
         self.period = max(1, round(limit.per * 1e6))
-        if settings.mode == "smooth":
-            burst = max(1, int(limit.amount * (settings.burst or 1.0)))
-            self.refill = limit.amount
-        else:
-            share = settings.burst or 1 / 6
-            burst = max(1, int(limit.amount * share / (1 + share)))
-            self.refill = max(1, limit.amount - burst)  # then burst + refill = amount
+        burst, self.refill = settings.spread(limit.amount)
         self.depth = burst * self.period
 
     def reshape(self, limit: Limit, settings: LimiterSettings, now: int) -> None:
@@ -92,6 +97,11 @@ class Bucket:
         due = (self.due if self.due > start else start) + cost * self.period
         return due if due - start <= self.depth else None
 
+    def charge(self, due: int, cost: int) -> None:
+        """Take what `after` had room for: `held` until it is settled."""
+        self.due = due
+        self.held += cost
+
     def settle(self, reserved: int, used: int, now: int) -> None:
         """Charge what was used instead of what was reserved, as if it had been so from the start.
 
@@ -107,6 +117,10 @@ class Bucket:
         if used < reserved:
             due = min(self.due, max(due, self.settled + self.held * self.period))
         self.due = due
+
+    def is_idle(self, now: int) -> bool:
+        """Whether it is as good as new."""
+        return self.due <= now * self.refill
 
     def wait(self, cost: int, now: int) -> float | None:
         """Seconds until `cost` fits; None when it is more than a burst and never will."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from proxy_core._breaker import CircuitBreaker, Permit
 from proxy_core._limiter import RateLimiter, Reservation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy_core._limiter import Limits
     from proxy_core.errors import Verdict
 
@@ -39,9 +42,29 @@ class CountingBreaker(CircuitBreaker):
         self.verdicts: list[Verdict] = []
         super().__init__(name, clock=self.clock, rng=_half)
 
-    def _report(self, permit: Permit, verdict: Verdict, error: BaseException | None) -> None:
-        self.verdicts.append(verdict)
-        super()._report(permit, verdict, error)
+    def permit(self, *, stream: bool = False, last: bool = False) -> Permit:
+        """As a CircuitBreaker, and its verdict is remembered."""
+        return _CountedPermit(self._machine, math.inf, last, verdicts=self.verdicts)
+
+    def enter(self, *, stream: bool = False, last: bool = False) -> Permit:
+        """As a CircuitBreaker, and its verdict is remembered."""
+        return self.permit(stream=stream, last=last).__enter__()
+
+
+class _CountedPermit(Permit, eq=False, kw_only=True):
+    verdicts: list[Verdict]
+
+    def end(
+        self, kind: object = None, error: BaseException | None = None, trace: object = None
+    ) -> None:
+        verdict: Verdict = "let_go"
+        try:
+            verdict = "succeeded" if error is None else self._machine.judge(error)
+        finally:
+            self.verdicts.append(verdict)
+            super().end(kind, error, trace)
+
+    __exit__ = end
 
 
 class CountingLimiter(RateLimiter):
@@ -57,10 +80,19 @@ class CountingLimiter(RateLimiter):
         super().__init__(name, clock=self.clock)
 
     def reserve(
-        self, subject: str, limits: Limits | None = None, *, tokens: int = 0
+        self,
+        subject: str,
+        limits: Limits | None = None,
+        *,
+        tokens: int = 0,
+        output: int = 0,
+        money: int = 0,
+        also: Sequence[tuple[str, Limits]] = (),
     ) -> Reservation:
         """As a RateLimiter, and remembered once it is granted."""
-        reservation = super().reserve(subject, limits, tokens=tokens)
+        reservation = super().reserve(
+            subject, limits, tokens=tokens, output=output, money=money, also=also
+        )
         self.reserved.append((subject, tokens))
         self.reservations.append(reservation)
         return reservation

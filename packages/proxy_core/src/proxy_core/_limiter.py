@@ -1,21 +1,25 @@
 """The rate limiter: all limits of a request or none; reserve first, settle later."""
 
-# ruff: noqa: SLF001 - a reservation and its limiter are two halves of one
+# ruff: noqa: SLF001, FURB136 - a reservation and its limiter are two halves of one; max() is a call
 
 from __future__ import annotations
 
-import math
-import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from proxy_core._bucket import Bucket, LimiterSettings
+from proxy_core._account import Account, refusal, what_was_used
+from proxy_core._bucket import LimiterSettings
 from proxy_core._limits import Limit, Limits, LimitState
-from proxy_core.errors import ConfigurationError, LimitExceeded
+from proxy_core._unlimited import Unlimited
+from proxy_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from proxy_core._account import Costs
+    from proxy_core._bucket import Bucket
+    from proxy_core._purse import Purse
 
 __all__ = [
     "Limit",
@@ -29,48 +33,10 @@ __all__ = [
 
 _OPEN, _SETTLED, _CLOSED = range(3)
 
-_SLOT_HINT = 1.0
-"""Seconds to wait while all slots are taken: one may be given back at any moment."""
 _SWEEP_EVERY = 1_000_000
 """Microseconds between two looks for subjects to forget."""
 _SWEEP = 64
 """Subjects looked at then; two more for each new one, so that a flood sweeps itself."""
-
-
-class _Account:
-    """What one subject has used, under the limits that it had last."""
-
-    __slots__ = ("concurrent", "leases", "limits", "requests", "tokens")
-
-    def __init__(self) -> None:
-        self.limits: Limits | None = None
-        self.requests: Bucket | None = None
-        self.tokens: Bucket | None = None
-        self.concurrent = sys.maxsize
-        self.leases: dict[Reservation, int] = {}
-
-    def adopt(self, limits: Limits, settings: LimiterSettings, now: int) -> None:
-        if limits != self.limits:
-            self.requests = _adopted(self.requests, limits.requests, settings, now)
-            self.tokens = _adopted(self.tokens, limits.tokens, settings, now)
-            self.concurrent = limits.concurrent or sys.maxsize
-        self.limits = limits
-
-    def is_idle(self, now: int) -> bool:
-        buckets = (self.requests, self.tokens)
-        return not self.leases and all(b is None or b.due <= now * b.refill for b in buckets)
-
-
-def _adopted(
-    bucket: Bucket | None, limit: Limit | None, settings: LimiterSettings, now: int
-) -> Bucket | None:
-    if limit is None:
-        return None
-    if bucket is None:
-        return Bucket(limit, settings)
-    if limit != bucket.limit:
-        bucket.reshape(limit, settings, now)
-    return bucket
 
 
 class Reservation:
@@ -83,24 +49,37 @@ class Reservation:
 
     __slots__ = ("_account", "_bucket", "_limiter", "_stage", "tokens")
 
-    def __init__(self, limiter: RateLimiter, account: _Account, tokens: int) -> None:
+    def __init__(self, limiter: RateLimiter, account: Account, tokens: int) -> None:
         self.tokens = tokens
         self._limiter = limiter
         self._account = account
         self._bucket = account.tokens
         self._stage = _OPEN
 
-    def settle(self, tokens_used: int) -> None:
+    def settle(
+        self, tokens_used: int, *, output: int | None = None, money: int | None = None
+    ) -> None:
         """Charge what was really used: the rest is given back, more than reserved becomes a debt.
 
         The first call counts, later ones do nothing. Less than 0 is taken for 0.
+
+        Args:
+            tokens_used: input and output together.
+            output: how many of them are output. None: nobody knows, what was reserved of input and
+                output stays the charge.
+            money: what it cost, in nano-dollars. None: what was reserved.
         """
         if self._stage != _OPEN:
             return
         self._stage = _SETTLED
         if self._bucket is not None:
-            now = self._limiter._now()
-            self._bucket.settle(self.tokens, max(0, tokens_used), now)
+            now = int(self._limiter._clock() * 1e6 + 0.5)
+            self._bucket.settle(self.tokens, tokens_used if tokens_used > 0 else 0, now)
+
+    def lapse(self) -> None:
+        """Held too long: the limiter takes the slot back, what was reserved counts as used."""
+        del self._account.leases[self]
+        self.settle(self.tokens)
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +90,56 @@ class Reservation:
         if self._stage != _CLOSED:
             self._stage = _CLOSED
             self._limiter._close(self, self._account)
+
+
+_Taken = tuple[int, "Bucket | Purse", int, int]
+"""A line's place in Costs, the line, its window, and where it stands then."""
+
+
+class _WideReservation(Reservation):
+    """One that touches more than the requests and tokens of one subject."""
+
+    __slots__ = ("_accounts", "_costs", "_taken")
+
+    def __init__(
+        self,
+        limiter: RateLimiter,
+        accounts: Sequence[Account],
+        costs: Costs,
+        taken: Sequence[_Taken],
+    ) -> None:
+        super().__init__(limiter, accounts[0], costs[1])
+        self._accounts = accounts
+        self._costs = costs
+        self._taken = taken
+
+    def settle(
+        self, tokens_used: int, *, output: int | None = None, money: int | None = None
+    ) -> None:
+        if self._stage != _OPEN:
+            return
+        self._stage = _SETTLED
+        now = self._limiter._now()
+        costs = self._costs
+        used = what_was_used(costs, tokens_used, output, money)
+        for place, line, window, _ in self._taken:
+            # The books of a window that is over are closed.
+            if place and line.window == window:
+                line.settle(costs[place], used[place], now)
+
+    def lapse(self) -> None:
+        self._release()
+        self.settle(self.tokens)
+
+    def _release(self) -> None:
+        for account in self._accounts:
+            account.leases.pop(self, None)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            self.settle(0, output=0, money=0)
+        super().__exit__(kind, error, trace)
+        self._release()
 
 
 class RateLimiter:
@@ -144,6 +173,7 @@ class RateLimiter:
         settings: see LimiterSettings.
         rate: what binds subjects for which nothing else is said: ``100/minute`` or a Limit.
         clock: monotonic seconds.
+        wall: seconds since 1970, for the windows of budgets.
     """
 
     def __init__(
@@ -153,15 +183,17 @@ class RateLimiter:
         *,
         rate: str | Limit | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.settings = settings or LimiterSettings()
-        self.limits = _limits_of(rate)
+        self.limits = limits_of(rate)
         self.reservations_open = 0
         self._lapsed = 0
         self._clock = clock
+        self._wall = wall
         self._lease = int(self.settings.lease * 1e6)
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, Account] = {}
         self._ring: deque[str] = deque()
         self._sweep_at = 0
 
@@ -176,32 +208,49 @@ class RateLimiter:
         return self.reservations_open - self._lapsed
 
     def reserve(
-        self, subject: str, limits: Limits | None = None, *, tokens: int = 0
+        self,
+        subject: str,
+        limits: Limits | None = None,
+        *,
+        tokens: int = 0,
+        output: int = 0,
+        money: int = 0,
+        also: Sequence[tuple[str, Limits]] = (),
     ) -> Reservation:
-        """Count one request, hold one slot and `tokens`, or raise and change nothing.
+        """Count one request, hold one slot and what it may use, or raise and change nothing.
 
         Args:
             subject: whose limits: a key, a user, an address.
             limits: None is the limiter's own ``rate``.
-            tokens: the most that the request may use, or a good guess. Not below 0.
+            tokens: the most that it may use, or a good guess: input and output. Not below 0.
+            output: how many of them are output.
+            money: the most that it may cost, in nano-dollars.
+            also: further subjects and their limits, which must have room too: the key's user, the
+                deployment. Kinds of subjects share one space of names: ``user:ann``.
 
         Raises:
-            LimitExceeded: ``limit`` names the one that binds longest: ``requests``, ``tokens`` or
-                ``concurrent``; ``retry_after`` is None when the request can never fit.
+            LimitExceeded: ``limit`` names the one that binds longest: ``requests``, ``tokens``,
+                ``input_tokens``, ``output_tokens``, ``concurrent`` or ``budget``; ``retry_after``
+                is None when the request can never fit.
         """
-        now = self._now()
+        now = int(self._clock() * 1e6 + 0.5)
         if limits is None:
             limits = self.limits
         account = self._accounts.get(subject)
         if account is None or account.limits is not limits or now >= self._sweep_at:
             account = self._account(subject, limits, now)
+        if also or account.more:
+            accounts = [account]
+            if also:
+                accounts = self._all_accounts(((subject, limits), *also), now)
+            return self._reserve_all(accounts, (1, tokens, tokens - output, output, money), now)
         requests, bucket, leases = account.requests, account.tokens, account.leases
         # First, as it may settle what was lost.
         is_full = len(leases) >= account.concurrent and self._is_full(account, now)
         requests_due = 0 if requests is None else requests.after(1, now)
         tokens_due = 0 if bucket is None else bucket.after(tokens, now)
         if is_full or requests_due is None or tokens_due is None:
-            raise _refusal(account, tokens, now)
+            raise refusal((account,), (1, tokens, 0, 0, 0), now)
         if requests is not None:
             requests.due = requests_due
         if bucket is not None:
@@ -212,6 +261,26 @@ class RateLimiter:
         self.reservations_open += 1
         return reservation
 
+    async def ask(
+        self,
+        subject: str,
+        limits: Limits | None = None,
+        *,
+        tokens: int = 0,
+        output: int = 0,
+        money: int = 0,
+        also: Sequence[tuple[str, Limits]] = (),
+    ) -> Reservation:
+        """As ``reserve``, which never needs to wait here: so that limiters are used in one way."""
+        return self.reserve(subject, limits, tokens=tokens, output=output, money=money, also=also)
+
+    async def start(self) -> bool:
+        """Nothing to connect to."""
+        return True
+
+    async def aclose(self) -> None:
+        """Nothing to give back."""
+
     def take(self, subject: str, cost: int = 1) -> bool:
         """Whether `cost` fits the limiter's own ``rate``; if so it is used, if not nothing is.
 
@@ -219,45 +288,76 @@ class RateLimiter:
         """
         now = self._now()
         account = self._account(subject, self.limits, now)
-        bucket = account.requests or account.tokens
-        if bucket is None:
+        if not account.lines:
             raise ConfigurationError('take() needs a rate: RateLimiter(rate="100/minute")')
-        due = bucket.after(cost, now)
+        line = account.lines[0][1]
+        due = line.after(cost, now)
         if due is None:
             return False
-        bucket.due = due
-        bucket.held += cost
-        bucket.settle(cost, cost, now)
+        line.charge(due, cost)
+        line.settle(cost, cost, now)
         return True
 
     def look(self, subject: str, limits: Limits | None = None) -> tuple[LimitState, ...]:
-        """Where the subject stands, for each limit: requests, tokens, concurrent."""
+        """Where the subject stands with each limit; taking and remembering nothing.
+
+        In this order: requests, tokens, input_tokens, output_tokens, budget, concurrent.
+        """
         now = self._now()
         limits = self.limits if limits is None else limits
-        account = self._accounts.get(subject) or _Account()
-        account.adopt(limits, self.settings, now)
-        buckets = (account.requests, account.tokens)
-        states = [bucket.state(now) for bucket in buckets if bucket is not None]
-        if limits.concurrent is not None:
-            free = max(0, limits.concurrent - len(account.leases))
-            states.append(LimitState("concurrent", limits.concurrent, free, 0.0))
-        return tuple(states)
+        account = self._accounts.get(subject) or Account(subject)
+        account.adopt(limits, self.settings, now, self._wall)
+        return account.states(now)
 
     def _now(self) -> int:
         return int(self._clock() * 1e6 + 0.5)
 
-    def _account(self, subject: str, limits: Limits, now: int) -> _Account:
+    def _account(self, subject: str, limits: Limits, now: int) -> Account:
         if now >= self._sweep_at:
             self._sweep(_SWEEP, now)
             self._sweep_at = now + _SWEEP_EVERY
+        if subject not in self._accounts:
+            self._sweep(2, now)
+        return self._known(subject, limits, now)
+
+    def _known(self, subject: str, limits: Limits, now: int) -> Account:
         account = self._accounts.get(subject)
         if account is None:
-            self._sweep(2, now)
-            account = self._accounts[subject] = _Account()
+            account = self._accounts[subject] = Account(subject)
             self._ring.append(subject)
         if account.limits is not limits:
-            account.adopt(limits, self.settings, now)
+            account.adopt(limits, self.settings, now, self._wall)
         return account
+
+    def _all_accounts(self, pairs: Sequence[tuple[str, Limits]], now: int) -> list[Account]:
+        """Each subject once. The sweep comes first: it forgets whoever has used nothing yet."""
+        new = sum(subject not in self._accounts for subject, _ in pairs)
+        if new:
+            self._sweep(2 * new, now)
+        bounds = dict(reversed(pairs))
+        return [self._known(subject, bounds[subject], now) for subject in dict(pairs)]
+
+    def _reserve_all(self, accounts: list[Account], costs: Costs, now: int) -> Reservation:
+        for account in accounts:
+            if len(account.leases) >= account.concurrent and self._is_full(account, now):
+                raise refusal(accounts, costs, now)
+        taken: list[_Taken] = []
+        for account in accounts:
+            for place, line in account.lines:
+                due = line.after(costs[place], now)
+                if due is None:
+                    raise refusal(accounts, costs, now)
+                taken.append((place, line, line.window, due))
+        for place, line, _, due in taken:
+            if place:
+                line.charge(due, costs[place])
+            else:  # a request is used at once
+                line.due = due
+        reservation = _WideReservation(self, accounts, costs, taken)
+        for account in accounts:
+            account.leases[reservation] = now + self._lease
+        self.reservations_open += 1
+        return reservation
 
     def _sweep(self, count: int, now: int) -> None:
         for _ in range(min(count, len(self._ring))):
@@ -269,103 +369,30 @@ class RateLimiter:
             else:
                 self._ring.append(subject)
 
-    def _is_full(self, account: _Account, now: int) -> bool:
+    def _is_full(self, account: Account, now: int) -> bool:
         self._lapse(account, now)
         return len(account.leases) >= account.concurrent
 
-    def _lapse(self, account: _Account, now: int) -> None:
+    def _lapse(self, account: Account, now: int) -> None:
         """Take back what was held too long. Leases are equally long, so the first ends first."""
         leases = account.leases
         while leases and leases[oldest := next(iter(leases))] <= now:
-            del leases[oldest]
             self._lapsed += 1
-            oldest.settle(oldest.tokens)
+            oldest.lapse()
 
-    def _close(self, reservation: Reservation, account: _Account) -> None:
+    def _close(self, reservation: Reservation, account: Account) -> None:
         self.reservations_open -= 1
         if account.leases.pop(reservation, None) is None:
             self._lapsed -= 1
 
 
-def _limits_of(rate: str | Limit | None) -> Limits:
+def limits_of(rate: str | Limit | None) -> Limits:
     if rate is None:
         return Limits()
     limit = Limit.parse(rate) if isinstance(rate, str) else rate
-    return Limits(requests=limit) if limit.unit == "requests" else Limits(tokens=limit)
-
-
-def _refusal(account: _Account, tokens: int, now: int) -> LimitExceeded:
-    refusals = []
-    if len(account.leases) >= account.concurrent:
-        refusals.append(
-            LimitExceeded(
-                f"limit reached: {account.concurrent} concurrent requests; "
-                "try again when one of them has ended",
-                limit="concurrent",
-                retry_after=_SLOT_HINT,
-            )
-        )
-    for bucket, cost in ((account.requests, 1), (account.tokens, tokens)):
-        if bucket is not None and bucket.after(cost, now) is None:
-            refusals.append(_too_much(bucket, cost, now))
-    return max(
-        refusals, key=lambda error: math.inf if error.retry_after is None else error.retry_after
+    return Limits(
+        requests=limit if limit.unit == "requests" else None,
+        tokens=limit if limit.unit == "tokens" else None,
+        input_tokens=limit if limit.unit == "input_tokens" else None,
+        output_tokens=limit if limit.unit == "output_tokens" else None,
     )
-
-
-def _too_much(bucket: Bucket, cost: int, now: int) -> LimitExceeded:
-    unit, wait = bucket.limit.unit, bucket.wait(cost, now)
-    if wait is None:
-        told = (
-            f"this request may need {cost} {unit}, and the limit {unit}: {bucket.limit} grants "
-            f"{bucket.depth // bucket.period} at once: send less, or ask for less"
-        )
-    else:
-        told = (
-            f"limit reached: {unit} {bucket.limit}; this request needs {cost}, "
-            f"{bucket.state(now).remaining} are left: try again in {math.ceil(wait * 10) / 10:g} s"
-        )
-    return LimitExceeded(told, limit=unit, retry_after=wait)
-
-
-class Unlimited:
-    """The limiter of those who want none: the same surface, all is granted, nothing is counted."""
-
-    slots_in_use = 0
-    reservations_open = 0
-    subjects = 0
-
-    def __init__(self, name: str = "unlimited") -> None:
-        self.name = name
-        self.limits = Limits()
-        self._reservation = _FreeReservation()
-
-    def reserve(
-        self, subject: str, limits: Limits | None = None, *, tokens: int = 0
-    ) -> _FreeReservation:
-        """Granted."""
-        return self._reservation
-
-    def take(self, subject: str, cost: int = 1) -> bool:
-        """Yes."""
-        return True
-
-    def look(self, subject: str, limits: Limits | None = None) -> tuple[LimitState, ...]:
-        """Nothing to tell."""
-        return ()
-
-
-class _FreeReservation:
-    """A reservation of nothing, which everybody may hold at once."""
-
-    __slots__ = ()
-    tokens = 0
-
-    def settle(self, tokens_used: int) -> None:
-        """Nothing: nobody counts."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *ending: object) -> None:
-        pass

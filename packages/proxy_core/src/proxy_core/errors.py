@@ -32,7 +32,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from proxy_core._limits import LimitState
 
 __all__ = [
     "AuthenticationFailed",
@@ -110,14 +113,31 @@ class ModelNotFound(RequestError):
 
 
 class LimitExceeded(RequestError):
-    """A limit of ours refused. ``retry_after`` is in seconds; None means that it can never fit."""
+    """A limit of ours refused, and nothing was consumed.
+
+    ``limit`` is its name, ``retry_after`` the seconds until the same request fits, if nobody else
+    takes it; None means that it can never fit. ``subject`` and ``scope`` say whose limit it is
+    (key, user, model), ``states`` where that subject stood with each of its limits.
+    """
 
     code = "rate_limit_exceeded"
 
-    def __init__(self, message: str, *, limit: str, retry_after: float | None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        retry_after: float | None,
+        subject: str = "",
+        scope: str = "",
+        states: Sequence[LimitState] = (),
+    ) -> None:
         super().__init__(message)
         self.limit = limit
         self.retry_after = retry_after
+        self.subject = subject
+        self.scope = scope
+        self.states = tuple(states)
 
 
 class Overloaded(ProxyError):

@@ -1,6 +1,7 @@
 """Doubles for those who build on proxy_core, and for its own tests.
 
 ``FakeProvider`` answers calls as scripted, ``FakeHttp`` HTTP requests; both count what is open.
+``Valkey`` is no double: it is the server itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from proxy_core._doubles import CountingBreaker, CountingLimiter, ManualClock
 from proxy_core._http_types import HttpRequest, HttpResponse, PoolLimits
 from proxy_core._types import Call, Headers, Reply, Timeouts, Usage
+from proxy_core._valkey import Valkey
 from proxy_core.errors import UpstreamError
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "FakeProvider",
     "ManualClock",
     "Script",
+    "Valkey",
 ]
 
 _HEAD = b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"fake","choices":'

@@ -24,10 +24,12 @@ if typing.TYPE_CHECKING:
         AttemptFailed,
         BreakerChanged,
         ConfigReloaded,
+        CredentialChanged,
         Event,
         Observer,
         RequestFinished,
         RequestStarted,
+        StoreChanged,
     )
     from proxy_logging._fan_out import fan_out
     from proxy_logging._journal import stderr_is_journal
@@ -42,6 +44,7 @@ __all__ = [
     "AttemptFailed",
     "BreakerChanged",
     "ConfigReloaded",
+    "CredentialChanged",
     "Event",
     "LogObserver",
     "Metrics",
@@ -53,6 +56,7 @@ __all__ = [
     "RequestStarted",
     "Span",
     "SpanAttributes",
+    "StoreChanged",
     "StructuredLogger",
     "Tracer",
     "bound_request",

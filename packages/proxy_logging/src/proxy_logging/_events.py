@@ -14,10 +14,12 @@ __all__ = [
     "AttemptFailed",
     "BreakerChanged",
     "ConfigReloaded",
+    "CredentialChanged",
     "Event",
     "Observer",
     "RequestFinished",
     "RequestStarted",
+    "StoreChanged",
 ]
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -69,6 +71,8 @@ class RequestFinished(Event, frozen=True, kw_only=True, gc=False):
     usage_estimated: bool = False
     """True when the upstream reported no usage and the counts are our estimate."""
     cache: Literal["off", "miss", "hit"] = "off"
+    cost: int | None = None
+    """Nano-dollars that the provider takes for it; None where its price isn't known."""
 
 
 class AttemptFailed(Event, frozen=True, kw_only=True, gc=False):
@@ -92,6 +96,25 @@ class BreakerChanged(Event, frozen=True, kw_only=True, gc=False):
     before: BreakerState
     after: BreakerState
     reason: str
+
+
+class CredentialChanged(Event, frozen=True, kw_only=True, gc=False):
+    """A credential was put into quarantine, or is used again."""
+
+    credential: str
+    """Its name: a fingerprint, never the secret."""
+    after: Literal["usable", "quarantined"]
+    reason: str
+    retry_in: float = 0.0
+    """Seconds until it is tried again."""
+
+
+class StoreChanged(Event, frozen=True, kw_only=True, gc=False):
+    """A store that processes share went away, or is back."""
+
+    store: str
+    """What is kept there: ``limits``."""
+    after: Literal["away", "back"]
 
 
 class ConfigReloaded(Event, frozen=True, kw_only=True, gc=False):

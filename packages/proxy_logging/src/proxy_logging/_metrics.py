@@ -45,21 +45,8 @@ _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 # Seconds. A request to a model takes from tens of milliseconds (embeddings, a cache) to minutes
 # (long streams); what the proxy adds takes from tens of microseconds to milliseconds.
 _DURATION = (
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    20.0,
-    30.0,
-    60.0,
-    120.0,
-    300.0,
-    600.0,
+    *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    *(10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0),
 )
 _FIRST_TOKEN = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 _OVERHEAD = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.5)
@@ -120,7 +107,16 @@ _AT_ONCE = 64
 class _Route:
     """The children that one kind of finished request counts in, looked up once."""
 
-    __slots__ = ("cached", "duration", "first_token", "in_flight", "input", "output", "requests")
+    __slots__ = (
+        "cached",
+        "cost",
+        "duration",
+        "first_token",
+        "in_flight",
+        "input",
+        "output",
+        "requests",
+    )
 
     def __init__(self, store: _Store, event: RequestFinished) -> None:
         surface, route, provider = event.surface, event.route, event.provider
@@ -133,6 +129,7 @@ class _Route:
         self.input = store.tokens.child(route, provider, "input")
         self.output = store.tokens.child(route, provider, "output")
         self.cached = store.tokens.child(route, provider, "cached")
+        self.cost = store.cost.child(route, provider)
 
 
 class _Store:
@@ -145,6 +142,7 @@ class _Store:
         self.first_token = _Family(lambda: _Spread(_FIRST_TOKEN), limit)
         self.overhead = _Spread(_OVERHEAD)
         self.tokens = _Family(_Count, limit)
+        self.cost = _Family(_Count, limit)
         self.in_flight = _Family(_Count, limit)
         self.attempt_failures = _Family(_Count, limit)
         self.breaker_state = _Family(_Count, limit)
@@ -194,6 +192,8 @@ class _Store:
             route.output.value += event.output_tokens
         if event.cached_tokens:
             route.cached.value += event.cached_tokens
+        if event.cost:
+            route.cost.value += event.cost / 1e9
 
     def attempt_failed(self, event: AttemptFailed) -> None:
         with self.lock:
@@ -318,6 +318,12 @@ class Metrics(Collector):
             "Tokens as the providers reported them, or as estimated where they did not.",
             ("route", "provider", "direction"),
             store.tokens,
+        )
+        yield _counter(
+            "cost_usd",
+            "US dollars that providers take, where the price is known.",
+            ("route", "provider"),
+            store.cost,
         )
         yield _gauge(
             "in_flight_requests", "Requests that are not over.", ("surface",), store.in_flight

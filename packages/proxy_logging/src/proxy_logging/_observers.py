@@ -8,8 +8,10 @@ from proxy_logging._events import (
     AttemptFailed,
     BreakerChanged,
     ConfigReloaded,
+    CredentialChanged,
     Event,
     RequestFinished,
+    StoreChanged,
 )
 from proxy_logging._fan_out import Handler
 from proxy_logging._logger import StructuredLogger
@@ -18,7 +20,7 @@ __all__ = ["LogObserver"]
 
 
 class LogObserver:
-    """Writes a line per finished request, failed attempt, change of a breaker and reload.
+    """Writes a line per finished request, failed attempt, changed breaker, credential, and reload.
 
     A line has only the fields that are set. Requests are ``info``, and ``warning`` when they
     failed; a refused reload is an ``error``. Durations are in milliseconds.
@@ -32,6 +34,8 @@ class LogObserver:
             RequestFinished: logger.request,
             AttemptFailed: self._attempt_failed,
             BreakerChanged: self._breaker_changed,
+            CredentialChanged: self._credential_changed,
+            StoreChanged: self._store_changed,
             ConfigReloaded: self._config_reloaded,
         }
 
@@ -52,6 +56,23 @@ class LogObserver:
             after=event.after,
             reason=event.reason,
         )
+
+    def _credential_changed(self, event: CredentialChanged) -> None:
+        if event.after == "usable":
+            self._logger.info("credential_usable", credential=event.credential)
+        else:
+            self._logger.error(
+                "credential_quarantined",
+                credential=event.credential,
+                reason=event.reason,
+                retry_in=round(event.retry_in, 1),
+            )
+
+    def _store_changed(self, event: StoreChanged) -> None:
+        if event.after == "back":
+            self._logger.info("store_back", store=event.store)
+        else:
+            self._logger.error("store_away", store=event.store)
 
     def _config_reloaded(self, event: ConfigReloaded) -> None:
         refused = event.result == "refused"

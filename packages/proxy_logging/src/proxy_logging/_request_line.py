@@ -44,6 +44,7 @@ class RequestLine(msgspec.Struct, omit_defaults=True, gc=False):
     output_tokens: int | None = None
     cached_tokens: int | None = None
     usage_estimated: bool = False
+    cost_usd: float | None = None
     duration_ms: float | None = None
     first_token_ms: float | None = None
     overhead_ms: float | None = None
@@ -78,6 +79,7 @@ def _line(event: RequestFinished, service: str, timestamp: str) -> RequestLine:
         event.output_tokens,
         event.cached_tokens,
         event.usage_estimated,
+        None if event.cost is None else event.cost / 1e9,
         duration,
         first_token,
         overhead,

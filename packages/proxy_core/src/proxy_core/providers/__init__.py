@@ -12,6 +12,7 @@ from proxy_core.errors import ConfigurationError
 from proxy_core.providers._checks import check_api_key, check_headers, check_url
 from proxy_core.providers._openai import OpenAIProvider
 from proxy_core.providers._rows import ROWS, ProviderRow
+from proxy_logging import Observer
 
 __all__ = ["ProviderRow", "create_provider", "provider_kinds", "provider_row"]
 
@@ -38,16 +39,19 @@ def create_provider(
     *,
     name: str | None = None,
     base_url: str | None = None,
-    api_key: str | Secret | None = None,
+    api_key: str | Secret | Sequence[str | Secret] | None = None,
     headers: Mapping[str, str] | None = None,
     dialects: Sequence[str] = (),
     http: HttpSender | None = None,
+    observer: Observer | None = None,
 ) -> OpenAIProvider:
     """A provider of this kind.
 
     ``base_url`` is what the provider's own SDK takes; its row has a default for most kinds.
     ``dialects`` says what it speaks where its kind doesn't: names of ``proxy_core.DIALECTS``.
+    ``api_key`` may be several: the one with most room left, as the upstream tells, is used.
     ``http`` is the client to use (the provider closes it); by default it gets a pool of its own.
+    ``observer`` gets a CredentialChanged when a credential goes out or comes back.
     Raises ConfigurationError.
     """
     row = provider_row(kind)
@@ -57,19 +61,26 @@ def create_provider(
     if url is None:
         raise ConfigurationError(f"A provider of kind {kind!r} needs a base_url.", param="base_url")
     check_url(url)
-    if row.needs_key and not api_key:
+    keys = _keys(api_key)
+    if row.needs_key and not keys:
         raise ConfigurationError(f"A provider of kind {kind!r} needs an api_key.", param="api_key")
-    key = Secret(api_key) if isinstance(api_key, str) else api_key
-    check_api_key(key)
+    for key in keys:
+        check_api_key(key)
     check_headers(headers or {})
     return OpenAIProvider(
         name or kind,
         row,
         http or HttpClient(),
         base_url=url,
-        api_key=key,
+        api_keys=keys,
         headers=headers or {},
+        observer=observer,
     )
+
+
+def _keys(given: str | Secret | Sequence[str | Secret] | None) -> list[Secret]:
+    several = [given] if isinstance(given, str | Secret) else given or ()
+    return [Secret(key) if isinstance(key, str) else key for key in several if key]
 
 
 def _known(dialects: Sequence[str]) -> tuple[str, ...]:

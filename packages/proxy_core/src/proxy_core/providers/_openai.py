@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Final
 
+from proxy_core._credentials import CredentialPool
 from proxy_core._failures import failure_from_answer
 from proxy_core._http import HttpRequest, HttpResponse, HttpSender
 from proxy_core._secret import Secret
+from proxy_core._tapped import Tapped
 from proxy_core._types import Call, Headers, Ready, Reply, Timeouts, Usage
 from proxy_core.dialects import DIALECTS
-from proxy_core.errors import UpstreamError, UpstreamModelMissing, UpstreamProtocolError
+from proxy_core.errors import (
+    UpstreamError,
+    UpstreamModelMissing,
+    UpstreamProtocolError,
+    UpstreamRefusedCredential,
+    UpstreamThrottled,
+)
 from proxy_core.providers._rows import ProviderRow
+from proxy_logging import Observer
 
 __all__ = ["OpenAIProvider"]
 
@@ -23,13 +32,12 @@ _MAX_COMPLAINT: Final = 64 * 1024
 """Bytes of an error's body that we read."""
 _COMPLAINT_TIME: Final = 1.0
 """Seconds for them: the status is known, and another deployment could be asked."""
-_AFTER_DONE: Final = 0.25
-"""Seconds that we wait after ``[DONE]`` for the body's end, so that the connection can be kept."""
 _SHORTEST_KEY: Final = 4
 _SHORTEST_HEADER: Final = 8
 """Characters; what is shorter is a placeholder or a flag, and to mask it would garble words."""
 _JSON: Final = b"application/json"
 _UNPACKED: Final = (b"", b"identity")
+_NOTHING_TOLD: Final[Headers] = []
 _NO_TIMEOUTS: Final = Timeouts()
 
 
@@ -43,14 +51,17 @@ class OpenAIProvider:
         http: HttpSender,
         *,
         base_url: str,
-        api_key: Secret | None,
+        api_keys: Sequence[Secret] = (),
         headers: Mapping[str, str],
+        observer: Observer | None = None,
     ) -> None:
         self.name = name
         self._row = row
         self._http = http
-        self._headers = _headers(row, api_key, headers)
-        self._secrets = _secrets(api_key, headers)
+        self.credentials = CredentialPool(name, api_keys, observer=observer) if api_keys else None
+        """None: it needs no key."""
+        self._headers = [_headers(row, key, headers) for key in api_keys or (None,)]
+        self._secrets = _secrets(api_keys, headers)
         base = base_url.rstrip("/")
         self._last_timeouts = (_NO_TIMEOUTS, _NO_TIMEOUTS)
         self._urls = {dialect: base + DIALECTS[dialect].path for dialect in row.dialects}
@@ -73,16 +84,18 @@ class OpenAIProvider:
         await self._http.aclose()
 
     def exchange(
-        self, call: Call, model: str, timeouts: Timeouts
+        self, call: Call, model: str, timeouts: Timeouts, credential: int
     ) -> AbstractAsyncContextManager[HttpResponse]:
-        """The request on its way."""
+        """The request on its way, with the credential of this number."""
         url = self._urls.get(call.dialect)
         if url is None:
             raise UpstreamModelMissing(f"the provider {self.name!r} does not speak {call.dialect}")
         if not call.stream:
             timeouts = self._patient(timeouts)
         body = DIALECTS[call.dialect].request(call, model, ask_usage=self._row.asks_usage)
-        return self._http.send(HttpRequest("POST", url, self._headers, body), timeouts=timeouts)
+        return self._http.send(
+            HttpRequest("POST", url, self._headers[credential], body), timeouts=timeouts
+        )
 
     def _patient(self, timeouts: Timeouts) -> Timeouts:
         """For an answer that begins when all of it is generated. A provider sees few of them."""
@@ -106,7 +119,7 @@ class OpenAIProvider:
 class _Asking:
     """One call: it sends when it is entered; when it is left the connection is given back."""
 
-    __slots__ = ("_body", "_call", "_exchange", "_model", "_provider", "_timeouts")
+    __slots__ = ("_body", "_call", "_exchange", "_model", "_provider", "_timeouts", "_told")
 
     def __init__(
         self, provider: OpenAIProvider, call: Call, model: str, timeouts: Timeouts
@@ -117,20 +130,73 @@ class _Asking:
         self._timeouts = timeouts
 
     async def __aenter__(self) -> Reply:
+        provider = self._provider
+        pool = provider.credentials
         try:
-            self._exchange = self._provider.exchange(self._call, self._model, self._timeouts)
-            response = await self._exchange.__aenter__()
-            try:
-                reply = await self._reply(response)
-            except BaseException as error:
-                await self._exchange.__aexit__(type(error), error, error.__traceback__)
-                raise
+            if pool is None:
+                reply = await self._entered(0)
+            elif pool.is_plain:
+                reply = await self._plain(pool)
+            else:
+                reply = await self._lent(pool)
         except UpstreamError as failure:
-            self._provider.sign(failure, self._model)
+            provider.sign(failure, self._model)
             raise
         # Ours, whatever others put around it: what it holds is given back with it.
         self._body = reply.body
         return reply
+
+    async def _plain(self, pool: CredentialPool) -> Reply:
+        """Ask with the only credential. The pool hears of failures alone."""
+        try:
+            return await self._entered(0)
+        except UpstreamError as error:
+            self._sign(error)
+            if pool.is_plain:
+                pool.take(self._model).failed(error, self._told)
+            if isinstance(error, UpstreamThrottled):
+                error.retry_after = max(error.retry_after or 0.0, pool.retry_after(self._model))
+            raise
+
+    async def _lent(self, pool: CredentialPool) -> Reply:
+        """Ask with one credential after the other, until one isn't throttled or refused."""
+        model = self._model
+        tried: tuple[int, ...] = ()
+        throttled: UpstreamThrottled | None = None
+        while True:
+            loan = pool.take(model, tried)
+            try:
+                reply = await self._entered(loan.number)
+            except BaseException as error:
+                if isinstance(error, UpstreamError):
+                    self._sign(error)  # before anybody is told: it may quote the credential
+                loan.failed(error, self._told)
+                if not isinstance(error, UpstreamThrottled | UpstreamRefusedCredential):
+                    raise
+                tried = (*tried, loan.number)
+                if isinstance(error, UpstreamThrottled):
+                    throttled = error
+                if pool.retry_after(model, tried) == 0:
+                    continue
+                if throttled is None:
+                    raise
+                # The last one need not be the one that is free first.
+                throttled.retry_after = pool.retry_after(model)
+                raise throttled from None
+            loan.answered(self._told)
+            return reply
+
+    async def _entered(self, credential: int) -> Reply:
+        self._told = _NOTHING_TOLD
+        provider = self._provider
+        self._exchange = provider.exchange(self._call, self._model, self._timeouts, credential)
+        response = await self._exchange.__aenter__()
+        self._told = response.headers
+        try:
+            return await self._reply(response)
+        except BaseException as error:
+            await self._exchange.__aexit__(type(error), error, error.__traceback__)
+            raise
 
     async def __aexit__(
         self,
@@ -167,37 +233,16 @@ class _Asking:
             return Reply(Ready(answer), usage=usage, content_at=time.monotonic())
         if call.stream and kind == b"text/event-stream":
             reply = Reply(body=response.body, stream=True)
-            reply.body = self._streamed(response, reply)
+            tap = DIALECTS[call.dialect].tap(call, reply.usage)
+            reply.body = Tapped(response, tap, reply, self._sign)
             return reply
         wanted = "text/event-stream" if call.stream else "application/json"
         raise UpstreamProtocolError(
             f"the upstream answered {kind.decode('latin-1')!r} where {wanted} was asked for"
         )
 
-    async def _streamed(self, response: HttpResponse, reply: Reply) -> AsyncGenerator[bytes, None]:
-        tap = DIALECTS[self._call.dialect].tap(self._call, reply.usage)
-        try:
-            async for data in response.body:
-                passed = tap.feed(data)
-                if reply.content_at is None and tap.has_content:
-                    reply.content_at = time.monotonic()
-                if passed:
-                    yield passed
-                if tap.failure is not None:
-                    raise tap.failure
-                if tap.done:
-                    await _drain(response)
-                    return
-            owed = tap.end()
-            if reply.content_at is None and tap.has_content:
-                reply.content_at = time.monotonic()
-            if owed:
-                yield owed
-            if tap.failure is not None:
-                raise tap.failure
-        except UpstreamError as failure:
-            self._provider.sign(failure, self._model)
-            raise
+    def _sign(self, failure: UpstreamError) -> None:
+        self._provider.sign(failure, self._model)
 
 
 def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
@@ -211,12 +256,12 @@ def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
     return text
 
 
-def _secrets(api_key: Secret | None, extra: Mapping[str, str]) -> tuple[Secret, ...]:
-    """What to mask, the longest first: the key, and headers with and without their scheme."""
+def _secrets(api_keys: Sequence[Secret], extra: Mapping[str, str]) -> tuple[Secret, ...]:
+    """What to mask, the longest first: the keys, and headers with and without their scheme."""
     values = {part for value in extra.values() for part in (value, value.partition(" ")[2])}
     found = {value for value in values if len(value) >= _SHORTEST_HEADER}
-    if api_key and len(api_key.reveal()) >= _SHORTEST_KEY:
-        found.add(api_key.reveal())
+    keys = (key.reveal() for key in api_keys)
+    found.update(key for key in keys if len(key) >= _SHORTEST_KEY)
     return tuple(Secret(value) for value in sorted(found, key=len, reverse=True))
 
 
@@ -246,12 +291,3 @@ def _headers(row: ProviderRow, api_key: Secret | None, extra: Mapping[str, str])
         headers.append((row.auth_header.encode(), bearer.encode()))
     own = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in extra.items()}
     return [(name, value) for name, value in headers if name not in own] + list(own.items())
-
-
-async def _drain(response: HttpResponse) -> None:
-    try:
-        async with asyncio.timeout(_AFTER_DONE):
-            async for _ in response.body:
-                pass
-    except (TimeoutError, UpstreamError):
-        return
