@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -22,6 +23,7 @@ import pytest
 
 from proxy_api import Settings, create_app
 from proxy_api.testing import serving, settings_for
+from proxy_core.testing import Valkey
 
 _LLAMA = """
 import os, signal, sys
@@ -320,3 +322,12 @@ def lasting_gateway() -> Iterator[Callable[..., str]]:
             return stack.enter_context(serving(create_app(settings=settings, **options)))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    """A real server for what processes share."""
+    with tempfile.TemporaryDirectory(prefix="vk") as folder:
+        server = Valkey(Path(folder))
+        yield server
+        server.kill()

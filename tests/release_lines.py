@@ -53,13 +53,13 @@ class Line:
 LINES = (
     Line(
         "proxy_api/_journey.py",
-        "reservation.settle(reply.usage.input_tokens + reply.usage.output_tokens)",
+        "reservation.settle(spent.tokens, output=spent.output, money=spent.money)",
         "the tokens that were reserved and not used",
         "answer_gives and whole",
     ),
     Line(
         "proxy_api/_journey.py",
-        "reservation.settle(0)",
+        "reservation.settle(0, output=0, money=0)",
         "the tokens that a hit of the cache did not use",
         "of_the_cache",
     ),
@@ -82,8 +82,20 @@ LINES = (
         "answer_gives and fails",
     ),
     Line(
-        "proxy_core/_breaker.py",
-        "self._breaker._report(self, verdict, error)",
+        "proxy_core/_admission.py",
+        "self._admission.leave(None if error is not None else self._clock() - self._began)",
+        "the place",
+        "answer_gives and whole",
+    ),
+    Line(
+        "proxy_api/_recorder.py",
+        "self._turn.end(time.monotonic(), failed=failed)",
+        "the turn of the deployment's load",
+        "answer_gives and whole",
+    ),
+    Line(
+        "proxy_core/_breaker_permit.py",
+        "self._machine.permits_out -= 1",
         "the permit",
         "answer_gives and whole",
     ),

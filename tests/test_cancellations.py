@@ -31,7 +31,9 @@ from proxy_core import (
     CHAT,
     CircuitBreaker,
     HttpClient,
+    Member,
     ModelTable,
+    Pool,
     PoolLimits,
     RateLimiter,
     Timeouts,
@@ -154,6 +156,10 @@ class Asked:
             self._linger = None
 
 
+def _member(deployment: Deployment) -> Member[Deployment]:
+    return Member(deployment, deployment.label, breaker=deployment.breaker)
+
+
 class House:
     """A surface with a pool of 50 connections, and a second upstream that takes no connection."""
 
@@ -168,7 +174,8 @@ class House:
         self.cancelled: Counter[str] = Counter()
         ways = zip(("chat", "dead"), (port, dead_port), (self.client, self.dead), strict=True)
         routes = [
-            (name, Route(name, (self._deployment(name, at, http),))) for name, at, http in ways
+            (name, Route(name, Pool(name, [_member(self._deployment(name, at, http))])))
+            for name, at, http in ways
         ]
         snapshot = Snapshot(
             keys=LocalOnly(),
@@ -179,7 +186,6 @@ class House:
             ledger=NoLedger(),
             recorder=Recorder(self.observer, self.tracer),
             max_body=1_000_000,
-            max_attempts=3,
         )
         house = SimpleNamespace(enter=lambda: snapshot, leave=lambda _: None)
         self.surface = Surface(CHAT, house, StructuredLogger("test"))

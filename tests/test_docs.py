@@ -33,6 +33,26 @@ def test_links_lead_somewhere() -> None:
         assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_the_stages_of_a_request_are_those_of_the_journey() -> None:
+    """The line of stages in docs/architecture.md is the one of the page that runs them."""
+    journey = (DOCS.parent / "packages/proxy_api/src/proxy_api/_journey.py").read_text()
+    told = re.findall(r"^receive → .+$", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    assert told == re.findall(r"^receive → .+$", journey, re.MULTILINE)
+    assert len(told) == 1
+
+
+def test_the_tests_that_show_the_bound_are_there() -> None:
+    """Each test that docs/limits.md names is in its file."""
+    files = {path.name: path.read_text() for path in DOCS.parent.glob("packages/*/tests/test_*.py")}
+    named = re.findall(r"`(test_\w+\.py|…)(?:::(test_\w+))?`", (DOCS / "limits.md").read_text())
+    assert len(named) >= 8
+    file = ""
+    for name, test in named:
+        file = name if name != "…" else file
+        assert not test or f"def {test}(" in files[file], f"{file}::{test}"
+        assert file in files
+
+
 def test_the_imports_of_the_migration_guide_work() -> None:
     """Every import line of the guide names public things."""
     guide = (DOCS.parent / "migration_guide.md").read_text()

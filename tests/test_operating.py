@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -23,6 +23,7 @@ from proxy_api._schema import config_schema
 from proxy_api._serve import _REFUSED
 from proxy_api._server import _PAUSE
 from proxy_api._settings_diff import _FIXED
+from proxy_api._settings_routing import RoutingSettings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/operating.md"
@@ -89,7 +90,7 @@ def test_the_page_was_read() -> None:
     """What the tests below look at is there in numbers."""
     assert {kind for kind, _ in BLOCKS} == {"sh", "yaml", "ini", "text"}
     assert len(OURS) >= 12
-    assert {words[0] for words in OURS} == {"chat", "check", "reload", "serve", "status"}
+    assert {words[0] for words in OURS} == {"chat", "check", "explain", "reload", "serve", "status"}
     assert {words[0] for words in SCRIPTS} == {"scripts/install", "scripts/rolling-restart"}
     assert list(simple_commands("sudo env X=y a -b | c 'd | e' && f # g")) == [
         ["a", "-b"],
@@ -247,9 +248,18 @@ def test_names_of_events_and_metrics_are_those_of_the_code() -> None:
         *re.findall(r"EVENT=(\w+)", TEXT),
         *re.findall(r"event `(\w+)`", PROSE.replace("\n", " ")),
     }
-    assert events == {"config_reloaded", "request"}
-    for name in {*events, *re.findall(r"llm_proxy_\w+", TEXT), "gateway_shutdown"}:
-        assert re.search(rf'"(llm_proxy_)?{name.removeprefix("llm_proxy_")}"', code), name
+    assert events == {"config_reloaded", "credential_quarantined", "request"}
+    codes = re.findall(r"the code `(\w+)`", PROSE.replace("\n", " "))
+    assert len(codes) >= 3
+    metrics = [
+        name.removeprefix("llm_proxy_").removesuffix("_total")
+        for name in re.findall(r"llm_proxy_\w+", TEXT)
+    ]
+    assert "cost_usd" in metrics
+    for name in {*events, *codes, *metrics, "gateway_shutdown", "cost_usd"}:
+        assert re.search(rf'"(llm_proxy_)?{name}"', code) or f"{name}:" in code, name
+    for header in re.findall(r"`(x-llm-proxy-[a-z]+)`", PROSE):
+        assert f'b"{header}"' in code, header
 
 
 @pytest.fixture
@@ -282,6 +292,7 @@ def ask(place: Path, config: str, *words: str) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize("config", blocks("yaml"))
 def test_configurations_are_in_order(place: Path, config: str) -> None:
     """Each YAML block passes `llm-proxy check`, and all of it is in force."""
+    assert len(blocks("yaml")) >= 12
     done = ask(place, config, "check", "FILE")
     assert done.returncode == 0, done.stderr
     assert "not in force" not in done.stderr
@@ -291,6 +302,41 @@ def test_what_check_says_is_quoted(place: Path) -> None:
     """The line below the command is the one for the longer of the configurations."""
     config = next(block for block in blocks("yaml") if "prometheus" in block)
     assert ask(place, config, "check", "FILE").stdout in blocks("text")
+
+
+def rows_of(heading: str) -> list[str]:
+    """What the first cells of the table below a heading name."""
+    section = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [row for row in section.splitlines() if row.startswith("|")]
+    cells = [row.split("|")[1] for row in rows[2:]]
+    return [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_strategies_and_faults_are_all_told() -> None:
+    """The tables name each strategy and each fault that the configuration takes, and no other."""
+    strategies = {name for name in rows_of("Routing") if "_" in name or name.isalpha()}
+    assert strategies == set(get_args(RoutingSettings.model_fields["strategy"].annotation))
+    chaos = SCHEMA["$defs"]["KeyChaosSettings"]["properties"]
+    faults = set(chaos) - {"retry_after", "stall", "pause", "seed"}
+    assert sorted(rows_of("Testing your client with chaos")) == sorted(faults)
+
+
+def test_the_urls_of_redis_are_taken(place: Path) -> None:
+    """Each form of the table passes `llm-proxy check`; one that isn't there doesn't."""
+    urls = rows_of("Limits of several processes")
+    assert len(urls) == 4
+    for url in urls:
+        done = ask(place, f'redis: "{url}"\n{LEAST}', "check", "FILE")
+        assert done.returncode == 0, done.stderr
+    assert ask(place, f"redis: amqp://127.0.0.1\n{LEAST}", "check", "FILE").returncode == 1
+
+
+def test_the_defaults_of_a_full_proxy_are_told() -> None:
+    """The block of the section holds the defaults, as it says."""
+    block = next(block for block in blocks("yaml") if "loop_lag" in block)
+    edge = SCHEMA["$defs"]["EdgeSettings"]["properties"]
+    assert f"requests: {edge['requests']['default']}" in block
+    assert f"loop_lag: {edge['loop_lag']['default']:g}s" in block
 
 
 def test_the_refusal_of_limits_is_quoted(place: Path) -> None:

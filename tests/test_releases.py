@@ -31,7 +31,10 @@ from proxy_core import (
     HttpClient,
     HttpRequest,
     Limits,
+    Load,
+    Member,
     ModelTable,
+    Pool,
     PoolLimits,
     Provider,
     Ready,
@@ -165,21 +168,25 @@ class House:
 
     def __post_init__(self) -> None:
         self.breakers = [CountingBreaker(str(at)) for at in range(len(self.providers))]
-        rows = enumerate(zip(self.providers, self.breakers, strict=True))
+        self.loads = [Load() for _ in self.providers]
+        rows = zip(self.providers, self.breakers, strict=True)
         deployments = [
-            Deployment(f"up/{at}", provider, "m", breaker, Timeouts(pool=0.5), order=at)
-            for at, (provider, breaker) in rows
+            Deployment(f"up/{at}", provider, "m", breaker, Timeouts(pool=0.5), load)
+            for at, ((provider, breaker), load) in enumerate(zip(rows, self.loads, strict=True))
+        ]
+        pool = [
+            Member(row, row.label, order=at, breaker=row.breaker, load=self.loads[at])
+            for at, row in enumerate(deployments)
         ]
         self.snapshot = Snapshot(
             keys=OneKey(),
-            routes=ModelTable([("chat", Route("chat", tuple(deployments)))]),
+            routes=ModelTable([("chat", Route("chat", Pool("chat", pool)))]),
             limiter=self.limiter,
             cache=self.cache,
             condenser=KeepsContext(),
             ledger=self.ledger,
             recorder=Recorder(self.observer, self.tracer),
             max_body=1_000_000,
-            max_attempts=3,
         )
 
     def enter(self) -> Snapshot:
@@ -209,6 +216,8 @@ class House:
             "answers": sum(provider.open for provider in self.providers),
             "bodies": self.cache.open,
             "snapshots": self.inside,
+            "places": self.snapshot.admission.in_flight,
+            "turns": sum(load.in_flight + load.awaited for load in self.loads),
         }
 
     @property

@@ -248,7 +248,8 @@ FAULTS = {
         openai.RateLimitError,
         429,
         "upstream_rate_limited",
-        headers={"retry-after": None},
+        # It didn't say when; that credential isn't asked before.
+        headers={"retry-after": "1"},
     ),
     "throttled-at-length": Fault(
         whole(b"<html>" + b"slow " * 100_000, 429, "text/html", retry_after="7"),
@@ -461,6 +462,10 @@ PLAYS: dict[str, Play | None] = {
 NOBODY = {"refuses", "then-good-refuses"}
 
 
+AGAIN = "-again"
+"""After the name of a play that is given twice."""
+
+
 async def answer_badly(asked: Any, writer: Writer) -> None:
     play = PLAYS[json.loads(asked.body)["model"]]
     assert play is not None
@@ -473,9 +478,11 @@ def house(
     http_upstream: Callable[..., Any], lasting_gateway: Callable[..., str]
 ) -> Iterator[House]:
     bad_one, good_one = http_upstream(answer_badly), http_upstream(answer_well)
+    # A provider for each, as what one says of its credential counts for all that use it.
+    names = [*PLAYS, *(f"{name}{AGAIN}" for name in FAULTS)]
     models: list[dict[str, Any]] = [
-        {"name": name, "target": f"{'nobody' if name in NOBODY else 'bad'}/{name}"}
-        for name in PLAYS
+        {"name": name, "target": f"{name}-{at}/{name.removesuffix(AGAIN)}"}
+        for at, name in enumerate(names)
     ]
     models += [
         {"name": name, "target": f"good/{name}", "order": 2}
@@ -484,11 +491,12 @@ def house(
     ]
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
         urls = {
-            "bad": bad_one.url,
-            "good": good_one.url,
-            "nobody": f"http://127.0.0.1:{closed.getsockname()[1]}/v1",
+            f"{name}-{at}": nobody if name.removesuffix(AGAIN) in NOBODY else bad_one.url
+            for at, name in enumerate(names)
         }
+        urls["good"] = good_one.url
         settings = settings_for(
             bad_one.url,
             providers={
@@ -510,8 +518,9 @@ CASES = [(name, mode) for name, fault in FAULTS.items() for mode in fault.modes]
 def test_a_failure_before_content_has_a_status(house: House, name: str, mode: str) -> None:
     """The SDK raises the status' class before it hands anything out, and no secret is quoted."""
     fault = FAULTS[name]
+    model = name if mode == "whole" else name + AGAIN
     with pytest.raises(openai.APIStatusError) as caught:
-        house.sdk.chat.completions.create(model=name, messages=MESSAGES, stream=mode == "stream")
+        house.sdk.chat.completions.create(model=model, messages=MESSAGES, stream=mode == "stream")
     error = caught.value
     assert (type(error), error.status_code, error.code) == (
         fault.raises,

@@ -275,7 +275,9 @@ class Caller:
 
 def ask(house: Gateway, secret: str = "secret") -> None:
     key = house.snapshot.keys.authenticate(Caller(secret))
-    with house.snapshot.limiter.reserve(key.id, key.limits):
+    reservation = house.snapshot.limiter.reserve(key.id, key.limits)
+    assert reservation is not None
+    with reservation:
         pass
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from proxy_api._settings import InvalidSettings, Problem, load_settings
 from proxy_core.errors import ConfigurationError
@@ -144,6 +146,27 @@ def test_names_that_are_no_text_are_told(
 def test_a_file_that_refers_to_itself_ends(problems: Problems) -> None:
     """An anchor inside its own value is refused, not followed for ever."""
     assert "nested" in next(iter(problems("plugins: &a [*a, *a]").values())).message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"plugins: {'[' * 40}{']' * 40}",
+        f"plugins: {'[' * 50_000}",
+        "plugins:\n" + " [\n" * 50_000,
+        f"plugins:\n {'- ' * 50_000}x",
+    ],
+    ids=["some", "in_a_line", "in_lines", "in_items"],
+)
+def test_what_is_nested_too_deep_is_told(problems: Problems, text: str) -> None:
+    """A bound of ours ends it, before the stack of the interpreter or of libyaml does."""
+    assert "nested too deep" in next(iter(problems(text).values())).message
+
+
+def test_a_long_line_is_read_as_many(accepted: Callable[[str], Any]) -> None:
+    """JSON is YAML, and programs write it without line breaks."""
+    keys = [{"name": f"key-{i}", "key": f"sk-{i}", "models": ["*"]} for i in range(300)]
+    assert accepted(json.dumps({"keys": keys})) == accepted(yaml.safe_dump({"keys": keys}))
 
 
 def test_words_like_no_and_on_are_words(accepted: Callable[[str], Any]) -> None:
@@ -331,7 +354,6 @@ def test_a_row_with_an_error_keeps_the_others_numbers(problems: Problems) -> Non
         ABC + "keys: [{name: x, key: k, limits: {requests: 1/second}}]",
         ABC + "keys: [{name: x, key: k, budget: {usd: 1}}]",
         GPU + "models: [{name: a, target: gpu/a, limits: {concurrent: 1}}]",
-        ABC + "redis: redis://h\nkeys: [{name: x, key: k, limits: {requests: 1/second}}]",
     ],
 )
 def test_several_processes_with_limits_are_refused(problems: Problems, text: str) -> None:
@@ -344,3 +366,9 @@ def test_several_processes_with_limits_are_refused(problems: Problems, text: str
 def test_several_processes_without_limits_are_fine(accepted: Callable[[str], Any]) -> None:
     """Without limits and budgets there is nothing that processes would have to share."""
     assert accepted(ABC + "server: {workers: 2}").server.workers == 2
+
+
+def test_several_processes_with_redis_share_their_limits(accepted: Callable[[str], Any]) -> None:
+    """With a store for the limits there is no reason to refuse."""
+    text = "redis: redis://h\nkeys: [{name: x, key: k, limits: {requests: 1/second}}]"
+    assert accepted(ABC + text + "\nserver: {workers: 2}").has_shared_limits

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Query
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
 from proxy_api._arrival import ADMIN_SOCKET
+from proxy_api._explain import asked_by, explained
 from proxy_api._gateway import Gateway
 from proxy_api._plan import Breaker
 from proxy_api._reload import Past, Reloader
 from proxy_api._version import __version__
+from proxy_core.errors import RequestError
 
 __all__ = ["add_admin"]
 
@@ -33,12 +36,27 @@ class _AdminRoute(APIRoute):
 
 
 def add_admin(app: FastAPI, gateway: Gateway) -> None:
-    """Register ``GET /admin/status`` and ``POST /admin/reload``."""
+    """Register ``GET /admin/status``, ``GET /admin/explain`` and ``POST /admin/reload``."""
     router = APIRouter(prefix="/admin", route_class=_AdminRoute, include_in_schema=False)
 
     @router.get("/status")
     async def status() -> JSONResponse:
         return JSONResponse(_status(gateway))
+
+    @router.get("/explain")
+    async def explain(
+        model: str,
+        key: str = "",
+        tokens: int = 0,
+        header: Annotated[Sequence[str], Query()] = (),
+        tag: Annotated[Sequence[str], Query()] = (),
+    ) -> JSONResponse:
+        question = asked_by(model, key, tokens, header, tag)
+        try:
+            told = explained(gateway.settings, gateway.snapshot, question, live=True)
+        except RequestError as error:
+            return JSONResponse({"problem": error.message}, 409)
+        return JSONResponse(told)
 
     @router.post("/reload")
     async def reload() -> JSONResponse:

@@ -109,6 +109,7 @@ def create_app(
 def _app(gateway: Gateway) -> GatewayApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
         yield
         await gateway.aclose()
 

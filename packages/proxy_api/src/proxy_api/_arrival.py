@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, Self
 
 from starlette.types import Message, Receive, Scope
 
-from proxy_core import Call
+from proxy_core import Call, Headers
 from proxy_core.dialects import OpenAIDialect
 from proxy_core.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
@@ -51,6 +51,7 @@ class Arrival:
         "received_at",
         "request_id",
         "surface",
+        "trail",
     )
 
     def __init__(
@@ -69,6 +70,8 @@ class Arrival:
         """Whether the client asked for a stream; known when the call has been read."""
         self.is_committed = False
         """Whether a status has been sent: from then on no other deployment may be asked."""
+        self.trail: Headers = []
+        """Headers for an answer that is an error: who was asked."""
 
     def header(self, name: bytes) -> str:
         """The first value of a header, empty without one. ``name`` is lower-case."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -25,6 +26,9 @@ from proxy_api._cli_client import Client, ClientFailure
 from proxy_api._version import __version__
 from proxy_core.errors import ConfigurationError
 from proxy_logging import stderr_is_journal
+
+if TYPE_CHECKING:
+    from proxy_api._prepare import Choices
 
 __all__ = ["app", "main"]
 
@@ -117,16 +121,26 @@ def serve(
     SIGHUP reads them again, SIGTERM drains, a second one ends at once. Exit status: 78 for what
     can't be used, 1 for an address that can't be listened on.
     """
+    _obey_early_signals()
+    # What is imported and read for this stays: looking for garbage in it is a tenth of the start.
+    gc.disable()
+    try:
+        from proxy_api._prepare import Choices
+
+        _serve(Choices(config, host, port, uds, workers, reuse_port, discover, local_model))
+    finally:
+        gc.enable()
+
+
+def _serve(choices: Choices) -> None:
     from proxy_api._cli_greeting import greet, tell_found
     from proxy_api._listener import CannotListen
-    from proxy_api._prepare import Choices, prepare
+    from proxy_api._prepare import prepare
     from proxy_api._serve import run_server
 
-    _obey_early_signals()
-    choices = Choices(config, host, port, uds, workers, reuse_port, discover, local_model)
     try:
         prepared = prepare(choices)
-        if discover:
+        if choices.discover:
             tell_found(prepared)
         run_server(prepared, on_ready=lambda: greet(prepared))
     except ConfigurationError as error:
@@ -211,6 +225,34 @@ def status(
         _fail(str(error))
     with _readers_may_leave():
         for line in [json.dumps(told)] if as_json else told_status(told):
+            typer.echo(line)
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="The model that a client asks for.")],
+    key: Annotated[str | None, typer.Option(help="The name of the client's key.")] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="How many the prompt has.")] = 0,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header that it sends.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag, beside those of the key.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="Explain this file; no running proxy is asked."),
+    ] = None,
+    path: SocketOption = DEFAULT_SOCKET,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """Say where a request would go and why. Without a running proxy: by its configuration."""
+    from proxy_api._cli_explain import Asking, explanation, told_explanation
+
+    try:
+        told = explanation(path, config, Asking(model, key, tokens, header or (), tag or ()))
+    except AdminFailure as error:
+        _fail(str(error))
+    with _readers_may_leave():
+        for line in [json.dumps(told)] if as_json else told_explanation(told):
             typer.echo(line)
 
 

@@ -8,8 +8,17 @@ from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
-__all__ = ["AdminFailure", "DEFAULT_SOCKET", "ask_reload", "ask_status", "told_status"]
+__all__ = [
+    "AdminFailure",
+    "DEFAULT_SOCKET",
+    "NobodyThere",
+    "ask_explanation",
+    "ask_reload",
+    "ask_status",
+    "told_status",
+]
 
 DEFAULT_SOCKET: Final = Path("/run/llm-proxy/admin.sock")
 
@@ -21,6 +30,19 @@ _LOADING: Final = 120.0
 
 class AdminFailure(Exception):
     """What went wrong, in words for a person."""
+
+
+class NobodyThere(AdminFailure):
+    """No process is behind the socket, nor behind those of instances beside it."""
+
+
+def ask_explanation(path: Path, query: dict[str, Any]) -> dict[str, Any]:
+    """Where a request would go. Raises AdminFailure, also for a model that isn't there."""
+    route = f"/admin/explain?{urlencode(query, doseq=True)}"
+    answer = _asked(path, "GET", route, _PATIENCE)
+    if problem := answer.get("problem"):
+        raise AdminFailure(problem)
+    return answer
 
 
 def ask_status(path: Path) -> dict[str, Any]:
@@ -98,7 +120,7 @@ def _asked(path: Path, method: str, route: str, timeout: float) -> dict[str, Any
     except (HTTPException, ValueError):  # first: one that says nothing is an OSError too
         raise AdminFailure(f"what answers at {path} is no LLM Proxy") from None
     except OSError as error:
-        raise AdminFailure(_explained(path, error)) from None
+        raise _failure(path, error) from None
     finally:
         connection.close()
     if answer.status not in (200, 409):
@@ -106,13 +128,16 @@ def _asked(path: Path, method: str, route: str, timeout: float) -> dict[str, Any
     return dict(told)
 
 
-def _explained(path: Path, error: OSError) -> str:
+def _failure(path: Path, error: OSError) -> AdminFailure:
     if isinstance(error, PermissionError):
-        return f"{path} may not be opened by you: use sudo"
+        return AdminFailure(f"{path} may not be opened by you: use sudo")
     if isinstance(error, TimeoutError):
-        return f"the proxy at {path} does not answer: see journalctl -u llm-proxy"
+        told = f"the proxy at {path} does not answer: see journalctl -u llm-proxy"
+        return AdminFailure(told)
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        others = sorted(str(other) for other in path.parent.glob("*/admin.sock"))
-        found = f" Instances have a socket each: --socket {' or '.join(others)}" if others else ""
-        return f"no proxy at {path}: is it running? See systemctl status llm-proxy.{found}"
-    return f"{path} can't be used: {error.strerror or error}"
+        told = f"no proxy at {path}: is it running? See systemctl status llm-proxy."
+        if others := sorted(str(other) for other in path.parent.glob("*/admin.sock")):
+            found = f"Instances have a socket each: --socket {' or '.join(others)}"
+            return AdminFailure(f"{told} {found}")
+        return NobodyThere(told)
+    return AdminFailure(f"{path} can't be used: {error.strerror or error}")

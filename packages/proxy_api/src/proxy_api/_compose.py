@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import ssl
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from proxy_api._keys import Key, KeyRing, Keys, LocalOnly
+from proxy_api._keys import Chaos, Key, KeyRing, Keys, LocalOnly
 from proxy_api._listener import check_tls
 from proxy_api._loopback import is_loopback_host
 from proxy_api._plan import Breaker, Deployment, Fallback, Route
 from proxy_api._recorder import Recorder
 from proxy_api._settings import Settings
-from proxy_api._settings_models import KeySettings, LimitSettings, ModelSettings, ProviderSettings
+from proxy_api._settings_models import (
+    BudgetSettings,
+    KeySettings,
+    LimitSettings,
+    ModelSettings,
+    PriceSettings,
+    ProviderSettings,
+)
 from proxy_api._snapshot import Runtime, Snapshot
 from proxy_api._stages import KeepsContext, NoCache, NoLedger
 from proxy_core import (
+    AdmissionSettings,
     BreakerSettings,
+    Budget,
+    ChaosSettings,
     CircuitBreaker,
+    FleetHints,
     HttpClient,
-    Limit,
     Limits,
+    Load,
+    Member,
     ModelTable,
+    Pool,
+    PoolSettings,
     Provider,
-    RateLimiter,
+    RetrySettings,
+    Rule,
+    Rules,
     Secret,
+    SharedRateLimiter,
     Timeouts,
     create_provider,
+    provider_row,
 )
 from proxy_core.errors import ConfigurationError
-from proxy_logging import NoTracer, Observer, Tracer
+from proxy_core.prices import Price
+from proxy_logging import NoTracer, Observer, Tracer, fan_out
 
-__all__ = ["Parts", "allowed_models", "breaker_rules", "check_listener", "compose", "try_out"]
+__all__ = ["Parts", "allowed_models", "check_listener", "compiled", "compose", "try_out", "tune"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +76,35 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
 
     Raises ConfigurationError.
     """
-    pools = _pools(settings, runtime, parts.observer)
+    _join(settings, runtime, parts.observer)
+    routes = _routes(settings, runtime, parts.observer)
     return Snapshot(
         keys=_keys(settings, parts.trust_hosts),
-        routes=ModelTable((name, Route(name, tuple(pool))) for name, pool in pools.items()),
-        limiter=_limiter(runtime),
+        routes=ModelTable(routes.items()),
+        limiter=runtime.limiter,
         cache=NoCache(),
         condenser=KeepsContext(),
         ledger=NoLedger(),
         recorder=Recorder(parts.observer, parts.tracer),
         max_body=settings.server.max_body,
-        max_attempts=settings.routing.retry.attempts,
+        admission=runtime.admission,
+        retries=runtime.retries,
+        rules=_rules(settings),
+        is_sticky=settings.routing.sticky,
         fallbacks=_fallbacks(settings),
-        deployments=tuple(chain.from_iterable(pools.values())),
+        deployments=tuple(chain.from_iterable(route.deployments for route in routes.values())),
     )
 
 
 def try_out(settings: Settings) -> None:
     """Compile a configuration for nothing but its errors. Raises ConfigurationError."""
     check_listener(settings)
-    compose(settings, Runtime(), Parts(lambda _: None, NoTracer()))
+    compiled(settings)
+
+
+def compiled(settings: Settings) -> Snapshot:
+    """A snapshot that serves nobody and knows of nobody's health. Raises ConfigurationError."""
+    return compose(settings, Runtime(), Parts(lambda _: None, NoTracer()))
 
 
 def check_listener(settings: Settings) -> None:
@@ -88,10 +119,23 @@ def check_listener(settings: Settings) -> None:
         check_tls(server.tls)
 
 
-def _limiter(runtime: Runtime) -> RateLimiter:
-    if runtime.limiter is None:
-        runtime.limiter = RateLimiter("keys")
-    return runtime.limiter
+def _join(settings: Settings, runtime: Runtime, observer: Observer) -> None:
+    """What it shares with other processes, if there is a place for that."""
+    if settings.redis is None or runtime.hints is not None:
+        return
+    if find_spec("redis") is None:
+        raise ConfigurationError(
+            "redis: is set, but redis-py is missing: pip install 'proxy-api[redis]'", param="redis"
+        )
+    url = settings.redis.get_secret_value()
+    try:
+        runtime.limiter = SharedRateLimiter("keys", url=url, observer=observer)
+        runtime.hints = FleetHints.at(url)
+    except (ConfigurationError, ValueError) as error:
+        # redis-py's own words for a URL may quote it, and with it the password.
+        remedy = "this is no URL: give one such as redis://127.0.0.1:6379/0"
+        told = error.message if isinstance(error, ConfigurationError) else remedy
+        raise ConfigurationError(f"redis: {told}", param="redis") from None
 
 
 def _keys(settings: Settings, trust_hosts: Sequence[str]) -> Keys:
@@ -100,18 +144,32 @@ def _keys(settings: Settings, trust_hosts: Sequence[str]) -> Keys:
         cors = settings.server.cors
         return LocalOnly(hosts=hosts, origins=cors.origins if cors else ())
     allowed = hosts if settings.server.allowed_hosts else ()
-    return KeyRing(((_secret(row.key), _key(row)) for row in settings.keys), hosts=allowed)
+    # Keys are many, and what they may do is alike: equal settings share one value.
+    table, limits = functools.cache(_table), functools.cache(_limits)
+    rows = (
+        (
+            _secret(row.key),
+            _key(row, table(allowed_models(row)), limits("key", row.limits, row.budget)),
+        )
+        for row in settings.keys
+    )
+    return KeyRing(rows, hosts=allowed)
 
 
-def _key(row: KeySettings) -> Key:
-    names = allowed_models(row)
+def _key(row: KeySettings, models: ModelTable[None] | None, limits: Limits) -> Key:
     return Key(
         id=row.name,
         name=row.name,
-        models=None if "*" in names else ModelTable((name, None) for name in names),
+        models=models,
         scopes=frozenset(row.scopes),
-        limits=_limits(row.limits),
+        limits=limits,
+        tags=row.tags,
+        chaos=None if row.chaos is None else Chaos(ChaosSettings(**row.chaos.model_dump())),
     )
+
+
+def _table(names: tuple[str, ...]) -> ModelTable[None] | None:
+    return None if "*" in names else ModelTable((name, None) for name in names)
 
 
 def allowed_models(row: KeySettings) -> tuple[str, ...]:
@@ -120,21 +178,56 @@ def allowed_models(row: KeySettings) -> tuple[str, ...]:
     return () if row.scopes and "models" not in row.model_fields_set else row.models
 
 
-def _limits(row: LimitSettings | None) -> Limits:
-    if row is None:
-        return Limits()
-    return Limits(
-        requests=Limit.parse(row.requests) if row.requests else None,
-        tokens=Limit.parse(row.tokens, unit="tokens") if row.tokens else None,
-        concurrent=row.concurrent,
+def _limits(scope: str, row: LimitSettings | None, budget: BudgetSettings | None) -> Limits:
+    given = LimitSettings() if row is None else row
+    return Limits.parse(
+        requests=given.requests,
+        tokens=given.tokens,
+        input_tokens=given.input_tokens,
+        output_tokens=given.output_tokens,
+        concurrent=given.concurrent,
+        budget=None if budget is None else Budget.usd(budget.usd, budget.per, hard=budget.hard),
+        scope=scope,
     )
 
 
-def _pools(settings: Settings, runtime: Runtime, observer: Observer) -> dict[str, list[Deployment]]:
-    pools: dict[str, list[Deployment]] = {}
+def _routes(settings: Settings, runtime: Runtime, observer: Observer) -> dict[str, Route]:
+    members: dict[str, list[Member[Deployment]]] = {}
+    sizes = Counter(model.name for model in settings.models)
+    chosen = {model.target for model in settings.models if sizes[model.name] > 1}
     for model in settings.models:
-        pools.setdefault(model.name, []).append(_deployment(settings, model, runtime, observer))
-    return pools
+        deployment = _deployment(settings, model, runtime, observer, chosen)
+        members.setdefault(model.name, []).append(_member(model, deployment))
+    rules = PoolSettings(strategy=settings.routing.strategy, sticky=settings.routing.sticky)
+    return {name: Route(name, Pool(name, pool, rules)) for name, pool in members.items()}
+
+
+def _member(model: ModelSettings, value: Deployment) -> Member[Deployment]:
+    price = value.price
+    return Member(
+        value,
+        model.target,
+        order=model.order,
+        weight=model.weight,
+        breaker=value.breaker,
+        load=value.load or Load(),
+        context=model.context,
+        price=None if price is None else (price.input, price.output),
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        Rule(
+            to=row.to,
+            model=row.model,
+            key=row.when.key or "",
+            header=row.when.header,
+            tag=row.when.tag or "",
+            tokens_above=row.when.tokens_above,
+        )
+        for row in settings.routing.rules
+    )
 
 
 def _fallbacks(settings: Settings) -> dict[str, tuple[Fallback, ...]]:
@@ -145,25 +238,37 @@ def _fallbacks(settings: Settings) -> dict[str, tuple[Fallback, ...]]:
 
 
 def _deployment(
-    settings: Settings, model: ModelSettings, runtime: Runtime, observer: Observer
+    settings: Settings,
+    model: ModelSettings,
+    runtime: Runtime,
+    observer: Observer,
+    chosen: Collection[str],
 ) -> Deployment:
+    """One row. ``chosen`` are the targets between which some pool has a choice."""
     times = settings.timeouts_for(model)
     row = settings.providers[model.provider]
     identity = _identity(model.provider, row)
+    endpoint = f"{identity}/{model.upstream}"
     return Deployment(
         label=model.target,
-        provider=_provider(model.provider, row, identity, runtime),
+        provider=_provider(model.provider, row, identity, runtime, observer),
         model=model.upstream,
-        breaker=_breaker(model, f"{identity}/{model.upstream}", settings, runtime, observer),
+        breaker=_breaker(model, endpoint, settings, runtime, observer),
         timeouts=Timeouts(
             connect=times.connect,
             first_byte=times.first_byte,
             between_events=times.between_events,
             total=times.total,
         ),
-        order=model.order,
-        weight=model.weight,
+        load=runtime.loads.setdefault(endpoint, Load()) if model.target in chosen else None,
+        limits=None if model.limits is None else _limits("deployment", model.limits, None),
+        price=_price(model.price),
+        subject=f"deployment:{model.name}:{model.target}",
     )
+
+
+def _price(row: PriceSettings | None) -> Price | None:
+    return None if row is None else Price.usd(input=row.input, output=row.output, cached=row.cached)
 
 
 def _breaker(
@@ -171,12 +276,22 @@ def _breaker(
 ) -> Breaker:
     found = runtime.breakers.get(endpoint)
     if found is None:
-        found = CircuitBreaker(model.target, breaker_rules(settings), observer=observer)
+        told = observer if runtime.hints is None else fan_out(observer, runtime.hints)
+        found = CircuitBreaker(model.target, _breaker_rules(settings), observer=told)
         runtime.breakers[endpoint] = found
     return found
 
 
-def breaker_rules(settings: Settings) -> BreakerSettings:
+def tune(settings: Settings, runtime: Runtime) -> None:
+    """Let what lives go by these settings. Nothing of it fails."""
+    for breaker in runtime.breakers.values():
+        breaker.retune(_breaker_rules(settings))
+    retry, limits = settings.routing.retry, settings.server.limits
+    runtime.retries.retune(RetrySettings(attempts=retry.attempts, share=retry.budget))
+    runtime.admission.retune(AdmissionSettings(concurrent=limits.requests, max_lag=limits.loop_lag))
+
+
+def _breaker_rules(settings: Settings) -> BreakerSettings:
     """What each breaker goes by."""
     rules = settings.routing.breaker
     return BreakerSettings(
@@ -188,17 +303,20 @@ def breaker_rules(settings: Settings) -> BreakerSettings:
     )
 
 
-def _provider(name: str, row: ProviderSettings, identity: str, runtime: Runtime) -> Provider:
+def _provider(
+    name: str, row: ProviderSettings, identity: str, runtime: Runtime, observer: Observer
+) -> Provider:
     found = runtime.providers.get(identity)
     if found is None:
         found = create_provider(
             row.kind,
             name=name,
             base_url=row.base_url,
-            api_key=_secret(row.secrets[0]) if row.secrets else None,
+            api_key=[_secret(secret) for secret in row.secrets],
             headers={header: value.get_secret_value() for header, value in row.headers.items()},
             dialects=row.dialects,
             http=_http(name, row, runtime),
+            observer=observer,
         )
         runtime.providers[identity] = found
     return found
@@ -208,13 +326,20 @@ def _http(name: str, row: ProviderSettings, runtime: Runtime) -> HttpClient:
     cert = row.client_cert
     pair = None if cert is None else (cert.cert, cert.key or cert.cert)
     proxy = None if row.proxy is None else row.proxy.get_secret_value()
-    tls = None
-    if row.ca is None and cert is None:
-        tls = runtime.tls = runtime.tls or ssl.create_default_context()
+    tls = _tls(row, runtime) if row.ca is None and cert is None else None
     try:
         return HttpClient(ca=row.ca, cert=pair, tls=tls, http2=row.http2, proxy=proxy)
     except ConfigurationError as error:
         raise ConfigurationError(f"providers.{name}: {error.message}") from None
+
+
+def _tls(row: ProviderSettings, runtime: Runtime) -> ssl.SSLContext:
+    """What trusts the system's certificates. Reading those takes 40 ms: only if TLS is spoken."""
+    url = row.base_url or provider_row(row.kind).base_url or ""
+    if url.startswith("http://") and row.proxy is None:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and nobody is asked
+    runtime.tls = runtime.tls or ssl.create_default_context()
+    return runtime.tls
 
 
 def _identity(name: str, row: ProviderSettings) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
 
-from proxy_core import errors
+from proxy_core import errors, rate_limit_headers, retry_headers
 
 __all__ = ["ErrorAnswer", "answer_to", "code_of", "error_event", "status_of", "telling_of"]
 
@@ -72,7 +73,7 @@ def status_of(error: Exception) -> int:
         return given if 400 <= given < 500 else 400
     if isinstance(error, errors.NoDeploymentAnswered):
         return status_of(telling_of(error))
-    if isinstance(error, errors.LimitExceeded) and error.retry_after is None:
+    if isinstance(error, errors.LimitExceeded) and _never_fits(error):
         return 400
     if isinstance(error, errors.UpstreamFailed) and error.upstream_status in _BUSY:
         return 503
@@ -101,6 +102,8 @@ def code_of(error: Exception) -> str:
     telling = telling_of(error)
     if isinstance(telling, errors.UpstreamRejected):
         return telling.upstream_code or telling.code
+    if isinstance(telling, errors.LimitExceeded) and telling.limit == "budget":
+        return "insufficient_quota"
     return error.code if isinstance(error, errors.ProxyError) else "internal_error"
 
 
@@ -133,10 +136,15 @@ def _most_telling(error: errors.NoDeploymentAnswered) -> Exception:
     return (telling or asked or error.failures)[-1]
 
 
+def _never_fits(error: errors.LimitExceeded) -> bool:
+    """Whether the request itself is too large; a budget that is used up isn't its fault."""
+    return error.retry_after is None and error.limit != "budget"
+
+
 def _retry_headers(error: Exception, status: int) -> Headers:
+    if isinstance(error, errors.LimitExceeded):
+        return retry_headers(error) + rate_limit_headers(error.states, now=time.time())
     wait = _wait(error)
-    if status == 400 and isinstance(error, errors.LimitExceeded):
-        return [(b"x-should-retry", b"false")]
     if isinstance(telling_of(error), errors.UpstreamRefusedCredential):
         return [(b"x-should-retry", b"false")]
     if status not in _WORTH_WAITING:

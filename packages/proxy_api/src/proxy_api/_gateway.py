@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from proxy_api._compose import Parts, breaker_rules, compose
+from proxy_api._compose import Parts, compose, tune
 from proxy_api._settings import Settings
 from proxy_api._settings_diff import changes, in_force
 from proxy_api._snapshot import Runtime, Snapshot
-from proxy_core import Provider
+from proxy_core import LoopLag, Provider
 from proxy_logging import Metrics, NoMetrics, StructuredLogger
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ class Gateway:
         self._former: dict[Snapshot, int] = {}
         self._unnamed: set[Provider] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._talk: asyncio.Task[None] | None = None
         self.snapshot = compose(settings, self.runtime, parts)
+        tune(settings, self.runtime)
+        self.runtime.share()
+        self._lag = LoopLag(self.runtime.admission.lagged)
         self._warn(settings.not_in_force())
 
     @property
@@ -101,16 +105,25 @@ class Gateway:
             step(settings)
         # From here on nothing fails: all of it is in force, or nothing was.
         runtime.keep(snapshot.deployments)
-        rules = breaker_rules(settings)
-        for breaker in runtime.breakers.values():
-            breaker.retune(rules)
+        tune(settings, runtime)
+        runtime.share()
         self.settings = settings
         self._swap(snapshot, runtime)
         self._warn(new)
         return told
 
+    async def start(self) -> None:
+        """Begin what needs a loop; for the time before the first request."""
+        self._lag.start()
+        await self.snapshot.limiter.start()
+        if self.runtime.hints is not None:
+            self._talk = asyncio.create_task(self.runtime.hints.run())
+
     async def aclose(self) -> None:
         """Close pools and flush traces; for the end, when no request is left."""
+        self._lag.stop()
+        await self._fall_silent()
+        await self.snapshot.limiter.aclose()
         for provider in (*self._unnamed, *self.runtime.providers.values()):
             await self._close(provider)
         self._unnamed.clear()
@@ -118,6 +131,14 @@ class Gateway:
         # Flushing to a collector that is away takes seconds.
         await asyncio.to_thread(self._parts.tracer.shutdown)
         self.logger.flush()
+
+    async def _fall_silent(self) -> None:
+        """The other processes hear no more of this one."""
+        if self._talk is not None:
+            self._talk.cancel()
+            await asyncio.wait([self._talk])
+        if self.runtime.hints is not None:
+            await self.runtime.hints.aclose()
 
     def _swap(self, snapshot: Snapshot, runtime: Runtime) -> None:
         if self._inside:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from proxy_api._arrival import Arrival
-from proxy_api._plan import Attempt, Plan
+from proxy_api._plan import Attempt, Course, Plan
 from proxy_api._recorder import Record
-from proxy_api._snapshot import Snapshot
-from proxy_core import Call, Ready, Reply, hold
-from proxy_core.errors import NoDeploymentAnswered, UpstreamError
+from proxy_api._snapshot import Reserved, Snapshot
+from proxy_core import Call, Limits, Ready, Reply, hold
+from proxy_core.errors import LimitExceeded, UpstreamError, UpstreamThrottled
 
 __all__ = ["Deliver", "journey"]
 
@@ -30,57 +30,94 @@ async def journey(arrival: Arrival, house: Snapshot, deliver: Deliver) -> None:
         # The key comes before the body: who has none may not make us read 32 MB.
         key = house.keys.authenticate(arrival)
         record.key = key.name
-        record.call = call = await arrival.call(house.max_body)
-        record.plan = plan = house.plan(call, key)
-        with house.limiter.reserve(key.id, key.limits, tokens=plan.dearest) as reservation:
-            if (hit := house.cache.lookup(key.id, call)) is not None:
-                reservation.settle(0)
-                await deliver(record.answered(hit))
-                return
+        with house.admission.place():
+            record.call = call = await arrival.call(house.max_body)
+            record.plan = plan = house.plan(call, key, arrival)
+            with await _reserved(house, key.id, key.limits, plan) as reservation:
+                if (hit := house.cache.lookup(key.id, call)) is not None:
+                    reservation.settle(0, output=0, money=0)
+                    await deliver(record.answered(hit))
+                    return
 
-            async def settled(reply: Reply) -> None:
-                try:
-                    await deliver(house.cache.recording(key.id, call, record.answered(reply)))
-                finally:
-                    # Synchronous: in a cancelled scope an await here might never run.
-                    reservation.settle(reply.usage.input_tokens + reply.usage.output_tokens)
-                    house.ledger.record(record.request_id, key.id, reply.usage)
+                async def settled(reply: Reply) -> None:
+                    try:
+                        await deliver(house.cache.recording(key.id, call, record.answered(reply)))
+                    finally:
+                        # Synchronous: in a cancelled scope an await here might never run.
+                        spent = record.spent()
+                        reservation.settle(spent.tokens, output=spent.output, money=spent.money)
+                        house.ledger.record(record.request_id, key.id, reply.usage)
 
-            await first_answer(house.condenser.condense(call), plan, record, settled)
+                await first_answer(house.condenser.condense(call), plan, house, record, settled)
 
 
-async def first_answer(call: Call, plan: Plan, record: Record, deliver: Deliver) -> None:
+async def first_answer(
+    call: Call, plan: Plan, house: Snapshot, record: Record, deliver: Deliver
+) -> None:
     """Ask the plan's deployments in turn. One whose answer has content is kept, come what may."""
-    failures: list[UpstreamError] = []
     course = plan.course()
-    while (attempt := course.next(failures, record.attempts)) is not None:
+    while (attempt := course.next(record.attempts)) is not None:
         try:
-            await asked(call, attempt, record, deliver)
+            if attempt.deployment.limits is None:
+                await asked(call, attempt, course, record, deliver)
+            else:
+                await _asked_within_limits(call, attempt, course, house, record, deliver)
         except UpstreamError as failure:
-            failures.append(failure)
+            course.failures.append(failure)
             if record.is_committed:
                 raise
         else:
             return
-    raise failures[0] if len(failures) == 1 else NoDeploymentAnswered(call.model, failures)
+    raise course.ends(call.model)
 
 
-async def asked(call: Call, attempt: Attempt, record: Record, deliver: Deliver) -> None:
+async def asked(
+    call: Call, attempt: Attempt, course: Course, record: Record, deliver: Deliver
+) -> None:
     """One attempt, its answer held back until there is content."""
-    deployment = attempt.deployment
+    deployment, plan, stream = attempt.deployment, course.plan, call.stream
+    permit = deployment.breaker.permit(stream=stream, last=course.is_last)
     # The breaker's block is around the answer's, or it would never see a failure in the stream.
-    with deployment.breaker.permit() as permit:
-        began = record.attempt(attempt)
+    with permit, record.attempt(attempt) as turn:
+        times = plan.deadline.inherited(deployment.timeouts, turn.began, stream=stream)
+        provider = deployment.provider
+        if plan.chaos is not None:
+            provider = plan.chaos.around(provider)
+        async with provider.send(call, model=attempt.model, timeouts=times) as reply:
+            if not isinstance(reply.body, Ready):
+                await hold(reply)
+            if reply.has_content:
+                permit.succeeded()
+                turn.answered(reply)
+                plan.retries.answered(record.attempts)
+            await deliver(reply)
+
+
+async def _asked_within_limits(
+    call: Call, attempt: Attempt, course: Course, house: Snapshot, record: Record, deliver: Deliver
+) -> None:
+    """One attempt within the deployment's own limits: when they are reached, another is asked."""
+    deployment, limits = attempt.deployment, attempt.deployment.limits or Limits()
+    try:
+        held = await _reserved(house, deployment.subject, limits, course.plan)
+    except LimitExceeded as full:
+        raise UpstreamThrottled(
+            full.message, deployment=attempt.name, retry_after=full.retry_after
+        ) from None
+    with held:
         try:
-            asked_of = deployment.provider.send(
-                call, model=attempt.model, timeouts=deployment.timeouts
-            )
-            async with asked_of as reply:
-                if not isinstance(reply.body, Ready):
-                    await hold(reply)
-                if reply.has_content:
-                    permit.succeeded()
-                await deliver(reply)
-        except UpstreamError as failure:
-            record.failed(attempt, failure, began)
-            raise
+            await asked(call, attempt, course, record, deliver)
+        finally:
+            if record.has_answer:
+                spent = record.spent()
+                held.settle(spent.tokens, output=spent.output, money=spent.money)
+
+
+async def _reserved(house: Snapshot, subject: str, limits: Limits, plan: Plan) -> Reserved:
+    """What the request may take at most. Raises LimitExceeded."""
+    tokens, output = plan.wanted(limits)
+    limiter, money = house.limiter, plan.money
+    reserved = limiter.reserve(subject, limits, tokens=tokens, output=output, money=money)
+    if reserved is None:  # limits that processes share can't always be told at once
+        reserved = await limiter.ask(subject, limits, tokens=tokens, output=output, money=money)
+    return reserved

@@ -10,11 +10,12 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from proxy_api._loopback import is_loopback, is_loopback_host
-from proxy_core import Limits, ModelTable, Secret
+from proxy_core import ChaosProvider, ChaosSettings, Limits, ModelTable, Provider, Secret
 from proxy_core.errors import AuthenticationFailed, PermissionRefused
 
 __all__ = [
     "Caller",
+    "Chaos",
     "Key",
     "KeyRing",
     "Keys",
@@ -44,6 +45,21 @@ class Caller(Protocol):
     def peer(self) -> str | None: ...
 
 
+class Chaos:
+    """Puts faults before the providers that a test key's calls go to."""
+
+    def __init__(self, settings: ChaosSettings) -> None:
+        self._settings = settings
+        self._around: dict[Provider, ChaosProvider] = {}
+
+    def around(self, provider: Provider) -> Provider:
+        """The same provider, with faults."""
+        found = self._around.get(provider)
+        if found is None:
+            found = self._around[provider] = ChaosProvider(provider, self._settings)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A virtual key, without its secret."""
@@ -54,6 +70,10 @@ class Key:
     """None: every model."""
     scopes: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
+    tags: tuple[str, ...] = ()
+    """What routing rules may go by."""
+    chaos: Chaos | None = None
+    """Faults on purpose, for a test key."""
 
     def may_use(self, model: str) -> bool:
         return self.models is None or self.models.lookup(model) is not None

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from proxy_core import AlwaysClosed, CircuitBreaker, Provider, Timeouts, expand_target
-from proxy_core.errors import UpstreamError
+from proxy_api._keys import Chaos
+from proxy_core import (
+    AlwaysClosed,
+    Asked,
+    CircuitBreaker,
+    Deadline,
+    Limits,
+    Load,
+    Pool,
+    Provider,
+    RetryPolicy,
+    Timeouts,
+    expand_target,
+)
+from proxy_core.errors import NoDeploymentAnswered, UpstreamError
+from proxy_core.prices import Price
 
-__all__ = ["Attempt", "Breaker", "Course", "Deployment", "Fallback", "Plan", "Route"]
+__all__ = [
+    "NO_FALLBACKS",
+    "Attempt",
+    "Breaker",
+    "Course",
+    "Deployment",
+    "Fallback",
+    "Plan",
+    "Route",
+    "Where",
+]
 
 Breaker = CircuitBreaker | AlwaysClosed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Deployment:
     """One way to serve a model: a provider and its own name for the model."""
 
@@ -25,9 +51,14 @@ class Deployment:
     """May hold one ``*``, which takes what the asked name's ``*`` stood for."""
     breaker: Breaker
     timeouts: Timeouts
-    order: int = 1
-    weight: float = 1.0
-    _fixed: Attempt | None = field(init=False, repr=False, compare=False, default=None)
+    load: Load | None = None
+    """None where no pool has a choice to make."""
+    limits: Limits | None = None
+    """What it may be asked for, by all keys together."""
+    price: Price | None = None
+    subject: str = ""
+    """Whose limits they are, for the limiter."""
+    _fixed: Attempt | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         if "*" not in self.model:
@@ -50,12 +81,25 @@ class Fallback:
     to: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One configured model name."""
 
     name: str
-    deployments: tuple[Deployment, ...]
+    pool: Pool[Deployment]
+    patience: float = field(init=False)
+    """Seconds that the slowest attempt may take."""
+    dearest: Price | None = field(init=False)
+    """What its tokens cost at most; None when somebody's price isn't known."""
+
+    def __post_init__(self) -> None:
+        rows = self.deployments
+        object.__setattr__(self, "patience", max(row.timeouts.total for row in rows))
+        object.__setattr__(self, "dearest", _dearest([row.price for row in rows]))
+
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        return tuple(member.value for member in self.pool.all)
 
 
 class Attempt(NamedTuple):
@@ -68,54 +112,139 @@ class Attempt(NamedTuple):
     """Provider and model."""
     provider: str
     shown: bytes
-    """The same for a header: what can't be printed is left out."""
+    """Provider and model for a header: what can't be printed is left out."""
+
+
+Where = tuple[Pool[Deployment], str]
+"""A pool, and what the asked name's ``*`` stood for."""
+
+NO_FALLBACKS: Final[Mapping[str, tuple[Where, ...]]] = MappingProxyType({})
 
 
 class Plan(NamedTuple):
-    """The deployments for one call, in order, frozen."""
+    """Where one call may go, and what it may take."""
 
     route: str
-    first: tuple[Attempt, ...]
+    first: Where
     """The pool that was asked for."""
-    after: Mapping[str, tuple[Attempt, ...]]
+    after: Mapping[str, tuple[Where, ...]]
     """Fallbacks, by the reason of the failure that calls for them."""
-    dearest: int
-    """Tokens that the call may cost at most, as far as we can tell before."""
-    most_attempts: int = 3
+    asked: Asked
+    deadline: Deadline
+    size: int
+    """Tokens of the prompt, guessed from above."""
+    output: int
+    """Tokens that the answer may have."""
+    money: int
+    """Nano-dollars that they cost at the dearest."""
+    retries: RetryPolicy
+    most_attempts: int
+    chaos: Chaos | None = None
 
     def course(self) -> Course:
         return Course(self)
 
+    def wanted(self, limits: Limits) -> tuple[int, int]:
+        """Tokens to reserve, and how many of them are output.
+
+        Never more than a limit grants at all: a guess may delay a call, not forbid it.
+        """
+        size, output = self.size, self.output
+        if limits.output_tokens is not None:
+            output = min(output, limits.output_tokens.amount)
+        if limits.input_tokens is not None:
+            size = min(size, limits.input_tokens.amount)
+        if limits.tokens is not None and size + output > limits.tokens.amount:
+            return limits.tokens.amount, min(output, limits.tokens.amount)
+        return size + output, output
+
 
 class Course:
-    """Which deployment of a plan is asked next."""
+    """Which deployment of a plan is asked next. Each choice goes by the newest state."""
 
-    __slots__ = ("_after", "_at", "_most", "_pool")
+    __slots__ = ("_after", "_tried", "_where", "failures", "is_last", "plan")
 
     def __init__(self, plan: Plan) -> None:
-        self._pool = plan.first
-        self._at = 0
+        self.plan = plan
+        self._where: tuple[Where, ...] = (plan.first,)
         self._after = plan.after
-        self._most = plan.most_attempts
+        self._tried: list[Deployment] = []
+        self.failures: list[UpstreamError] = []
+        """Of this call so far; also that nobody may be asked."""
+        self.is_last = False
+        """Whether the one that is asked now is so because there is nobody else."""
 
-    def next(self, failures: Sequence[UpstreamError], asked: int) -> Attempt | None:
-        """The next one after these failures; None: that was all. ``asked`` counts real attempts."""
-        if failures:
-            self._turn(failures[-1], self._most - asked)
-        if self._at >= len(self._pool) or asked >= self._most:
+    def next(self, asked: int) -> Attempt | None:
+        """The next one after the failures; None: that was all. ``asked`` counts real attempts."""
+        pool, wildcard = self.plan.first
+        if pool.only is not None and not self._tried:
+            self._tried.append(pool.only[0])
+            self.is_last = not self._after
+            return pool.only[0].attempt(wildcard)
+        found = self._found()
+        if found is None and not self.failures:
+            self.failures.append(self.plan.first[0].refusal())
+        if self.failures:
+            reason, left = self.failures[-1].reason, self.plan.most_attempts - asked
+            # Errors use the pool up first, but the last attempt is the fallback's.
+            if reason in self._after and (reason != "error" or left <= 1 or found is None):
+                self._where = self._after[reason]
+                self._after = {on: to for on, to in self._after.items() if on != reason}
+                self._tried.clear()
+                found = self._found()
+            elif not self.failures[-1].retryable:
+                return None
+            if found is None or not self._may_ask(found[0], asked):
+                return None
+        if found is None:
             return None
-        self._at += 1
-        return self._pool[self._at - 1]
+        self._tried.append(found[0])
+        return found[0].attempt(found[1])
 
-    def _turn(self, failure: UpstreamError, left: int) -> None:
-        # Errors use the pool up first, but the last attempt is the fallback's.
-        reason = failure.reason
-        due = reason != "error" or left <= 1 or self._at >= len(self._pool)
-        if due and reason in self._after:
-            self._pool, self._at = self._after[reason], 0
-            self._after = {on: pool for on, pool in self._after.items() if on != reason}
-        elif not failure.retryable:
-            self._at = len(self._pool)
+    def ends(self, model: str) -> UpstreamError:
+        """What the client is told when nobody has answered."""
+        failures = self.failures
+        return failures[0] if len(failures) == 1 else NoDeploymentAnswered(model, failures)
+
+    def _found(self) -> tuple[Deployment, str] | None:
+        for pool, wildcard in self._where:
+            if pool.only is not None:
+                deployment = None if pool.only[0] in self._tried else pool.only[0]
+                self.is_last = not self._after
+            else:
+                deployment = pool.next(self.plan.asked, self._tried)
+                self.is_last = False
+                if deployment is None and not self._tried and not self._after:
+                    deployment = pool.last_resort()
+                    self.is_last = deployment is not None
+            if deployment is not None:
+                return deployment, wildcard
+        return None
+
+    def _may_ask(self, deployment: Deployment, asked: int) -> bool:
+        """Whether attempts, the retry budget and the deadline have room for another one."""
+        plan, now = self.plan, time.monotonic()
+        if self.failures[-1].reason not in ("", "error"):
+            # Another model for what this one can't take is a way, not a second try.
+            return asked <= plan.most_attempts and plan.deadline.left(now) > 0
+        wait = plan.retries.again(
+            self.failures,
+            asked=asked,
+            most=plan.most_attempts,
+            deadline=plan.deadline,
+            useful=0.0 if deployment.load is None else deployment.load.seconds(now) or 0.0,
+        )
+        return wait is not None
+
+
+def _dearest(prices: list[Price | None]) -> Price | None:
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices) or not known:
+        return None
+    return Price(
+        input=max(max(price.input, price.cached) for price in known),
+        output=max(price.output for price in known),
+    )
 
 
 def _printable(text: str) -> bytes:

@@ -10,8 +10,14 @@ from typing import Final, Literal, NamedTuple, Self
 from proxy_api._arrival import Arrival, ClientGone
 from proxy_api._errors import code_of, status_of, telling_of
 from proxy_api._plan import Attempt, Plan
-from proxy_core import Call, Reply, Usage
-from proxy_core.errors import RequestError, ShuttingDown, UpstreamError, UpstreamRejected
+from proxy_core import Call, Headers, Reply, Usage
+from proxy_core.errors import (
+    RequestError,
+    ShuttingDown,
+    UpstreamError,
+    UpstreamRejected,
+    UpstreamThrottled,
+)
 from proxy_logging import (
     AttemptFailed,
     NoTracer,
@@ -22,13 +28,23 @@ from proxy_logging import (
     Tracer,
 )
 
-__all__ = ["Record", "Recorder"]
+__all__ = ["Record", "Recorder", "Spent"]
 
 Outcome = Literal["ok", "refused", "failed", "gone"]
 
 _FINE: Final[tuple[int, Outcome, str]] = (200, "ok", "")
 GONE = 499
 """nginx's number for a client that closed its connection before it got a status."""
+
+
+class Spent(NamedTuple):
+    """What one answer has used."""
+
+    tokens: int
+    """Input and output."""
+    output: int
+    money: int | None
+    """Nano-dollars; None without a price, and then what was reserved stays charged."""
 
 
 class _NotKnown(NamedTuple):
@@ -66,6 +82,7 @@ class Record:
         "attempted",
         "attempts",
         "call",
+        "cost",
         "key",
         "plan",
         "surface",
@@ -83,6 +100,8 @@ class Record:
         self.attempted: Attempt | None = None
         """The last one."""
         self.attempts = 0
+        self.cost: int | None = None
+        """Nano-dollars, once it is settled and where a price is known."""
 
     @property
     def request_id(self) -> str:
@@ -93,14 +112,26 @@ class Record:
         """Whether there is an answer, or a status was sent: nobody else may be asked then."""
         return self._reply is not None or self._arrival.is_committed
 
-    def attempt(self, attempt: Attempt) -> float:
-        """One upstream attempt begins; gives when, for ``failed``."""
+    def attempt(self, attempt: Attempt) -> _Turn:
+        """One upstream attempt, as a ``with`` block: counted, timed, and told when it fails."""
         now = time.monotonic()
         if self._first_sent_at is None:
             self._first_sent_at = now
         self.attempts += 1
         self.attempted = attempt
-        return now
+        return _Turn(self, attempt, now)
+
+    @property
+    def has_answer(self) -> bool:
+        return self._reply is not None
+
+    def spent(self) -> Spent:
+        """What the answer has used, so far as it is known by now."""
+        usage = Usage() if self._reply is None else self._reply.usage
+        asked = self.attempted
+        if asked is not None and asked.deployment.price is not None:
+            self.cost = asked.deployment.price.of(usage)
+        return Spent(usage.input_tokens + usage.output_tokens, usage.output_tokens, self.cost)
 
     def failed(self, attempt: Attempt, failure: UpstreamError, began: float) -> None:
         """Tell of an attempt that failed, and began then."""
@@ -121,14 +152,22 @@ class Record:
     def answered(self, reply: Reply) -> Reply:
         """The answer begins: note it, and say in its headers who gave it."""
         self._reply = reply
-        shown = b"" if self.attempted is None else self.attempted.shown
         headers = reply.headers
-        headers.append((b"x-llm-proxy-deployment", shown))
-        headers.append((b"x-llm-proxy-attempts", b"%d" % self.attempts))
+        if self.attempted is not None:
+            headers += self._trail(self.attempted)
         if self._first_sent_at is not None:
             overhead = self._first_sent_at - self._arrival.received_at
             headers.append((b"x-llm-proxy-overhead-ms", b"%.1f" % (overhead * 1000)))
+        if not reply.stream and self.attempted and self.attempted.deployment.price is not None:
+            cost = self.attempted.deployment.price.of(reply.usage)
+            headers.append((b"x-llm-proxy-cost", b"%.9f" % (cost / 1e9)))
         return reply
+
+    def _trail(self, attempted: Attempt) -> Headers:
+        return [
+            (b"x-llm-proxy-deployment", attempted.shown),
+            (b"x-llm-proxy-attempts", b"%d" % self.attempts),
+        ]
 
     def __enter__(self) -> Self:
         self._observe(RequestStarted(request_id=self.request_id, surface=self.surface))
@@ -140,7 +179,12 @@ class Record:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._observe(self._finished(error))
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> RequestFinished:
+        finished = self._finished(error)
+        self._observe(finished)
+        return finished
 
     def _finished(self, error: BaseException | None) -> RequestFinished:
         arrival, reply, call, asked = self._arrival, self._reply, self.call, self.attempted
@@ -173,10 +217,13 @@ class Record:
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
             usage_estimated=not usage.reported,
+            cost=self.cost,
         )
 
     def _ended_by(self, error: BaseException) -> tuple[int, Outcome, str]:
-        """Status, outcome and the error's code."""
+        """Status, outcome and the error's code; the answer will say who was asked."""
+        if self.attempted is not None:
+            self._arrival.trail = self._trail(self.attempted)
         if isinstance(error, asyncio.CancelledError) and not self._arrival.departure.gone:
             error = ShuttingDown("The server ended first.")
         if not isinstance(error, Exception) or isinstance(error, ClientGone):
@@ -184,6 +231,52 @@ class Record:
         refused = isinstance(telling_of(error), RequestError | UpstreamRejected)
         status = 200 if self.is_committed else status_of(error)
         return status, "refused" if refused else "failed", code_of(error)
+
+
+class _Turn:
+    """One attempt: its time, and its deployment's load where somebody chooses by that."""
+
+    __slots__ = ("_attempt", "_load", "_record", "_turn", "began")
+
+    def __init__(self, record: Record, attempt: Attempt, began: float) -> None:
+        self._record = record
+        self._attempt = attempt
+        plan, load = record.plan, attempt.deployment.load
+        if plan is not None and plan.chaos is not None:
+            load = None  # faults on purpose say nothing of the deployment
+        self._load = load
+        self._turn = None if load is None else load.begin(began)
+        self.began = began
+
+    def answered(self, reply: Reply) -> None:
+        """The first content is here. A whole answer's time says how long it is, no more."""
+        if self._turn is not None:
+            self._turn.answered(reply.content_at or self.began, timed=reply.stream)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failure = error if isinstance(error, UpstreamError) else None
+        if self._turn is not None:
+            # That a request was wrong says nothing of how soon others are answered.
+            failed = failure is not None and failure.retryable
+            self._turn.end(time.monotonic(), failed=failed)
+        if failure is not None:
+            self._failed(failure)
+
+    def _failed(self, failure: UpstreamError) -> None:
+        plan = self._record.plan
+        is_real = plan is not None and plan.chaos is None
+        if is_real and self._load is not None and isinstance(failure, UpstreamThrottled):
+            wait = failure.retry_after or 0.0
+            self._load.pause(time.monotonic() + wait, "throttled")
+        self._record.failed(self._attempt, failure, self.began)
 
 
 class _Traced(Record):
@@ -207,8 +300,7 @@ class _Traced(Record):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        finished = self._finished(error)
-        self._observe(finished)
+        finished = self._end(error)
         self._span.set(**_attributes(finished))
         if finished.outcome == "failed":
             self._span.failed(finished.error)

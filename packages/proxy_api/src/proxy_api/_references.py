@@ -24,6 +24,7 @@ _TOKEN = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _EXPRESSION = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
+_ELSEWHERE = ("file:", "credential:")
 
 _SECRET_SHAPES: tuple[tuple[str, ...], ...] = (
     ("providers", "*", "api_key"),
@@ -81,12 +82,14 @@ def resolve(data: Any, environ: Mapping[str, str]) -> Resolved:
 
 
 def _walk(value: Any, path: Path, environ: Mapping[str, str], out: Resolved) -> Any:
-    if isinstance(value, Mapping):
+    # Texts first, dict before Mapping: a thousand keys are nine thousand values.
+    if isinstance(value, str):
+        is_plain = "${" not in value and not value.startswith(_ELSEWHERE)
+        return value if is_plain else _text(value, path, environ, out)
+    if isinstance(value, dict | Mapping):
         return {name: _walk(item, (*path, name), environ, out) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_walk(item, (*path, i), environ, out) for i, item in enumerate(value)]
-    if isinstance(value, str):
-        return _text(value, path, environ, out)
     return value
 
 
@@ -198,10 +201,15 @@ def _secret_text(path: FilePath, what: str, hint: str = "") -> str:
 
 def variables(data: Any) -> set[str]:
     """The names of the environment variables that ``data`` refers to."""
-    if isinstance(data, str):
-        return set(_VARIABLE.findall(data))
-    if isinstance(data, Mapping):
-        return variables(list(data.values()))
-    if isinstance(data, list | tuple):
-        return set().union(*map(variables, data))
-    return set()
+    found: set[str] = set()
+    pending = [data]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            if "${" in value:
+                found.update(_VARIABLE.findall(value))
+        elif isinstance(value, list | tuple):
+            pending += value
+        elif isinstance(value, Mapping):
+            pending += value.values()
+    return found

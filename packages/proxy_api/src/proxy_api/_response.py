@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from starlette.types import Message, Receive, Scope, Send
 
 from proxy_api._arrival import Arrival, ClientGone
+from proxy_api._edge._cycle import Cycle
 from proxy_api._errors import answer_to, error_event
 from proxy_api._journey import journey
 from proxy_api._pulse import Pulse
@@ -89,11 +90,14 @@ class Surface:
 class _Sending:
     """The ASGI messages of one answer; after ``begun`` its status is spent."""
 
-    __slots__ = ("_arrival", "_busy", "_loop", "_send", "ended", "sent_at")
+    __slots__ = ("_arrival", "_busy", "_cycle", "_loop", "_send", "ended", "sent_at")
 
     def __init__(self, arrival: Arrival, send: Send) -> None:
         self._arrival = arrival
         self._send = send
+        # What stands between the server and us is to see each message; as a rule nothing does.
+        own = getattr(send, "__self__", None)
+        self._cycle = own if isinstance(own, Cycle) else None
         self._loop = asyncio.get_running_loop()
         self._busy = False
         self.ended = False
@@ -128,14 +132,21 @@ class _Sending:
         if not self.begun:
             await self._head(200, [*_STREAM, *reply.headers])
         async with aclosing(reply.body) as chunks:
-            async for chunk in chunks:
-                await self._part(chunk)
+            pour = getattr(chunks, "pour", None)
+            if self._cycle is None or pour is None:
+                async for chunk in chunks:
+                    await self._part(chunk)
+                return
+            # Pieces are written while the loop reads them: no task is switched to for each.
+            while not await pour(self._write):
+                # An empty part is none, but waits until the client has room for more.
+                await self._part(b"")
 
     async def fail(self, error: Exception) -> None:
         """A status while there is still one to give; after it the error travels in the stream."""
         if not self.begun:
             answer = answer_to(error)
-            await self._whole(answer.status, answer.headers, answer.body)
+            await self._whole(answer.status, answer.headers + self._arrival.trail, answer.body)
             return
         # No [DONE] follows: the stream must not end as if it were whole.
         if not self._arrival.is_stream:
@@ -151,6 +162,12 @@ class _Sending:
 
     async def _whole(self, status: int, headers: Headers, body: bytes) -> None:
         self.ended = True
+        cycle = self._cycle
+        if cycle is not None and cycle.connection.writable is None:
+            self._start(status, headers)
+            cycle.start(status, headers)
+            cycle.write(body, more=False)
+            return
         await self._send(self._start(status, headers))
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -165,6 +182,11 @@ class _Sending:
 
     def _part(self, chunk: bytes) -> Awaitable[None]:
         return self._out({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    def _write(self, chunk: bytes) -> bool:
+        """The same at once. False when the client has to be waited for."""
+        self.sent_at = self._loop.time()
+        return self._cycle is not None and self._cycle.write(chunk, more=True)
 
     async def _out(self, message: Message) -> None:
         self._busy = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
@@ -33,6 +34,10 @@ _LOADING = 60.0
 """Seconds that we wait for a local model before we say that we serve: other models are there."""
 _REFUSED = "; the last reload was refused, the log says why"
 _TELL_EVERY = 1.0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""glibc's malloc.h."""
+_KEPT = 32 * 1024 * 1024
+"""Bytes of its heap that the C library may keep unused."""
 _LONGER = 15.0
 """Seconds that the manager is asked for while we load or drain, each time we tell it something."""
 
@@ -47,6 +52,7 @@ def run_server(prepared: Prepared, *, on_ready: Callable[[], None] = lambda: Non
     notifier = Notifier.from_environment(os.environ)
     configure_logging(settings.observability.logs, service=SERVICE)
     if settings.server.workers > 1:
+        _settle()
         run_workers(prepared, _listeners(prepared, os.environ).sockets)
         return
     # Before anybody can connect: what is wrong with it must not be met by a request.
@@ -181,6 +187,20 @@ def _settle() -> None:
     """
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    gc.enable()
+    _keep_heap()
+
+
+def _keep_heap() -> None:
+    """Let the C library keep what large bodies took.
+
+    By default it gives the end of its heap back after each, and the next one faults every page in
+    again: that was half of what a body of 1 MB costs.
+    """
+    with suppress(AttributeError, OSError):  # glibc's alone
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT // 2)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

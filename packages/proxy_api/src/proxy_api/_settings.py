@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from proxy_api._not_in_force import REDIS_IS_WIRED, not_in_force
+from proxy_api._not_in_force import not_in_force
 from proxy_api._references import resolve, variables
 from proxy_api._rows import Rows, add_rows
 from proxy_api._settings_checks import Declared, check
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     @property
     def has_shared_limits(self) -> bool:
         """Whether several processes count limits together."""
-        return REDIS_IS_WIRED and self.redis is not None
+        return self.redis is not None
 
     def timeouts_for(self, model: ModelSettings) -> TimeoutSettings:
         """The times of one deployment: the model's over the provider's over the general ones."""

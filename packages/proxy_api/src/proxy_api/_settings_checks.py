@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from proxy_api._settings_models import (
     FallbackSettings,
     KeySettings,
     ModelSettings,
+    RuleSettings,
     ServerSettings,
 )
 from proxy_api._urls import is_url
@@ -18,6 +20,8 @@ from proxy_core import DIALECTS, ProviderRow, provider_kinds, provider_row
 
 if TYPE_CHECKING:
     from proxy_api._settings import Settings
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 __all__ = ["Declared", "check", "matches"]
 
@@ -62,6 +66,7 @@ def check(
         *_providers(settings),
         *_models(settings, declared, rows["models"]),
         *_fallbacks(settings.fallbacks, declared),
+        *_rules(settings.routing.rules, declared),
         *_keys(settings.keys, declared, rows["keys"]),
         *_workers(settings),
         *_server(settings.server),
@@ -197,6 +202,23 @@ def _circle(
     return ()
 
 
+def _rules(rules: Sequence[RuleSettings], declared: Declared) -> Iterator[Problem]:
+    for place, rule in enumerate(rules):
+        path = f"routing.rules[{place}]"
+        if "*" in rule.to or not declared.has_model(rule.to):
+            hint = _offer(rule.to, (model for model in declared.models if "*" not in model))
+            yield Problem(f"{path}.to", f"there is no model {rule.to!r}", hint)
+        if not rule.when.model_fields_set:
+            yield Problem(f"{path}.when", "has no condition", "Give key, header, tag, tokens_above")
+        patterns = (rule.model, rule.when.key or "", *rule.when.header.values())
+        if any(pattern.count("*") > 1 for pattern in patterns):
+            yield Problem(path, "has a pattern with more than one *", "Leave one of them")
+        for name in rule.when.header:
+            if not _HEADER_NAME.fullmatch(name):
+                hint = "Give letters, digits and -"
+                yield Problem(f"{path}.when.header", f"{name!r} is no name of a header", hint)
+
+
 def _keys(
     keys: Sequence[KeySettings], declared: Declared, places: Sequence[int]
 ) -> Iterator[Problem]:
@@ -243,7 +265,7 @@ def _workers(settings: Settings) -> Iterator[Problem]:
             "budgets of their own",
             f"{'Set server.workers to 1' if several else 'Use a single process: llm-proxy.service'}"
             " (one carries thousands of requests a second), "
-            "or take the limits and budgets out of keys and models",
+            "or give them a store to share: redis: redis://127.0.0.1:6379/0",
         )
 
 

@@ -8,6 +8,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
+from proxy_api._settings_keys import (
+    BudgetSettings,
+    KeyChaosSettings,
+    KeySettings,
+    LimitSettings,
+)
+from proxy_api._settings_routing import (
+    BreakerSettings,
+    FallbackSettings,
+    RetrySettings,
+    RoutingSettings,
+    RuleConditions,
+    RuleSettings,
+    fallback_rules,
+)
 from proxy_api._settings_server import CorsSettings, EdgeSettings, ServerSettings, TlsSettings
 from proxy_api._settings_types import (
     BaseUrl,
@@ -16,7 +31,6 @@ from proxy_api._settings_types import (
     ModelName,
     Printable,
     ProxyUrl,
-    Rate,
     Section,
     Target,
 )
@@ -30,6 +44,7 @@ __all__ = [
     "CorsSettings",
     "EdgeSettings",
     "FallbackSettings",
+    "KeyChaosSettings",
     "KeySettings",
     "LimitSettings",
     "MetricsSettings",
@@ -39,6 +54,8 @@ __all__ = [
     "ProviderSettings",
     "RetrySettings",
     "RoutingSettings",
+    "RuleConditions",
+    "RuleSettings",
     "ServerSettings",
     "TimeoutOverrides",
     "TimeoutSettings",
@@ -136,14 +153,6 @@ class ProviderSettings(Section):
         return (self.api_key,) if self.api_key is not None else self.api_keys
 
 
-class LimitSettings(Section):
-    requests: Rate | None = Field(default=None, description="Requests, such as 60/minute.")
-    tokens: Rate | None = Field(
-        default=None, description="Tokens, in and out, such as 100000/minute."
-    )
-    concurrent: int | None = Field(default=None, ge=1, description="Requests at the same time.")
-
-
 class PriceSettings(Section):
     """US dollars for a million tokens."""
 
@@ -179,10 +188,12 @@ class ModelSettings(Section):
         default=None, description="Times that differ from the provider's."
     )
     price: PriceSettings | None = Field(
-        default=None, description="US dollars for a million tokens, where the table has others."
+        default=None, description="US dollars for a million tokens; a key with a budget needs one."
     )
     context: int | None = Field(
-        default=None, ge=1, description="The window in tokens, where the table has another."
+        default=None,
+        ge=1,
+        description="The window in tokens; in a pool, who is too small is left out.",
     )
 
     @property
@@ -194,90 +205,6 @@ class ModelSettings(Section):
     def upstream(self) -> str:
         """The model's part of the target: its name at the provider."""
         return self.target.partition("/")[2]
-
-
-class FallbackSettings(Section):
-    on: Literal["error", "context_length", "content_policy"] = Field(
-        default="error", description="What has to happen."
-    )
-    to: tuple[str, ...] = Field(
-        min_length=1, description="The models that are asked instead, in this order."
-    )
-
-
-def fallback_rules(value: Any) -> Any:
-    """The one form of the three: ``[x]``, ``{on, to}``, ``[{on, to}, …]`` as a list of rules."""
-    if isinstance(value, Mapping):
-        return [value]
-    if isinstance(value, str):
-        return [{"to": [value]}]
-    if isinstance(value, list | tuple) and not value:
-        raise ValueError("must not be empty")
-    if isinstance(value, list | tuple) and any(isinstance(item, str) for item in value):
-        return [{"to": list(value)}]
-    return value
-
-
-class RetrySettings(Section):
-    attempts: int = Field(
-        default=3, ge=1, le=10, description="Deployments asked for one request, at most."
-    )
-    budget: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="Retries as a share of the requests, so that a bad day isn't made worse.",
-    )
-
-
-class BreakerSettings(Section):
-    failures: int = Field(
-        default=5, ge=1, description="Failures in a row after which a deployment isn't asked."
-    )
-    open_for: Duration = Field(default=10.0, description="How long; then one request tries it.")
-
-
-class RoutingSettings(Section):
-    strategy: Literal["weighted", "least_busy", "fastest", "cheapest"] = Field(
-        default="weighted", description="Which deployment of the lowest order is asked first."
-    )
-    sticky: bool = Field(
-        default=False, description="Keep a conversation where the provider has it cached."
-    )
-    retry: RetrySettings = Field(default_factory=RetrySettings, description="Second attempts.")
-    breaker: BreakerSettings = Field(
-        default_factory=BreakerSettings, description="When a deployment is left alone."
-    )
-
-
-class BudgetSettings(Section):
-    usd: Decimal = Field(gt=0, description="US dollars.")
-    per: Literal["day", "week", "month", "total"] = Field(
-        default="month", description="When it begins anew."
-    )
-    hard: bool = Field(
-        default=False, description="Refuse when it is used up; otherwise it is only told."
-    )
-
-
-class KeySettings(Section):
-    name: str = Field(min_length=1, description="Who uses the key; stands in logs and usage.")
-    key: Printable = Field(
-        description="Any printable text: ${VAR}, credential:NAME (systemd) or file:/path.",
-        examples=["${CI_KEY}", "credential:ci"],
-    )
-    models: tuple[str, ...] = Field(
-        default=("*",),
-        min_length=1,
-        description="Models that the key may ask for: names or patterns with one *. "
-        "Without it: every model, but none for a key with scopes.",
-        examples=[["chat", "claude-*"]],
-    )
-    scopes: tuple[Literal["metrics", "docs", "admin"], ...] = Field(
-        default=(), description="What else it opens where the listener isn't a loopback one."
-    )
-    limits: LimitSettings | None = Field(default=None, description="What it may ask for.")
-    budget: BudgetSettings | None = Field(default=None, description="What it may cost.")
 
 
 class CacheSettings(Section):

@@ -50,6 +50,16 @@ class EdgeSettings(Section):
     body_rate: Size = Field(
         default=8000, description="Bytes a second that a body must come with, after body_timeout."
     )
+    requests: int = Field(
+        default=1000,
+        ge=1,
+        description="Model calls at the same time, streams to their end; the next one gets a 503 "
+        "that says when to come again.",
+    )
+    loop_lag: Duration = Field(
+        default=1.0,
+        description="New model calls get a 503 while this process is so late with all it does.",
+    )
 
 
 def _without_brackets(host: str) -> str:

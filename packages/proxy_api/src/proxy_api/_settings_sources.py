@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Any
@@ -34,8 +34,10 @@ _NO_SETTINGS = frozenset(
 _USUAL_FILE = FilePath("/etc/proxy/config.yaml")
 _MAX_VALUES = 200_000
 _MAX_DEPTH = 32
+_MAX_LEVELS = 100
+"""Where reading YAML ends: libyaml's binding has no bound on nesting but the stack."""
 
-_LONG_LINE = 2_000
+_TEXT = "tag:yaml.org,2002:str"
 _BOOLEAN = "tag:yaml.org,2002:bool"
 _INTEGER = "tag:yaml.org,2002:int"
 _READ_BY_OURSELVES = frozenset({_BOOLEAN, _INTEGER, "tag:yaml.org,2002:timestamp"})
@@ -130,23 +132,53 @@ class _Meaning(SafeConstructor):
     yaml_implicit_resolvers = _resolvers()
     name: str
     duplicates: list[Problem]
+    tags: dict[str, str]
+    """What texts without quotes stand for; most of them stand there for every key."""
+    level: int
+
+    def descend_resolver(self, *_: Any) -> None:
+        self.level += 1
+        if self.level > _MAX_LEVELS:
+            raise RecursionError
+
+    def ascend_resolver(self) -> None:
+        self.level -= 1
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is not yaml.ScalarNode or not implicit[0]:
+            return super().resolve(kind, value, implicit)  # type: ignore[misc]
+        tag = self.tags.get(value)
+        if tag is None:
+            tag = self.tags[value] = super().resolve(kind, value, implicit)  # type: ignore[misc]
+        return tag
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        if node.tag == _TEXT and type(node) is yaml.ScalarNode:
+            return node.value
+        return super().construct_object(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        if isinstance(node, yaml.MappingNode):
+            names = [name for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+            if len({name.value for name in names}) < len(names):
+                self._tell_duplicates(names)
+        return super().construct_mapping(node, deep=deep)
+
+    def _tell_duplicates(self, names: Iterable[yaml.ScalarNode]) -> None:
         seen: dict[str, int] = {}
-        for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if not isinstance(name, yaml.ScalarNode):
-                continue
+        for name in names:
             line = name.start_mark.line + 1
-            if name.value in seen:
-                self.duplicates.append(
-                    Problem(
-                        f"{self.name}, line {line}",
-                        f"{name.value!r} stands here again",
-                        f"It is already on line {seen[name.value]}: keep one of them",
-                    )
+            first = seen.get(name.value)
+            if first is None:
+                seen[name.value] = line
+                continue
+            self.duplicates.append(
+                Problem(
+                    f"{self.name}, line {line}",
+                    f"{name.value!r} stands here again",
+                    f"It is already on line {first}: keep one of them",
                 )
-            seen.setdefault(name.value, line)
-        return super().construct_mapping(node, deep)
+            )
 
 
 class _Loader(_Meaning, yaml.SafeLoader):
@@ -158,10 +190,8 @@ class _QuickLoader(_Meaning, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # 
 
 
 def _yaml(text: str, name: str) -> Any:
-    # libyaml's binding has no bound on nesting but the stack. A level takes a character of a line.
-    if max(map(len, text.splitlines()), default=0) < _LONG_LINE:
-        with suppress(yaml.YAMLError, InvalidSettings):
-            return _loaded(_QuickLoader, text, name)
+    with suppress(yaml.YAMLError, InvalidSettings):
+        return _loaded(_QuickLoader, text, name)
     return _loaded(_Loader, text, name)
 
 
@@ -170,7 +200,7 @@ def _loaded(kind: Any, text: str, name: str) -> Any:
     problems: list[Problem] = []
     try:
         loader = kind(text)
-        loader.name, loader.duplicates = name, problems
+        loader.name, loader.duplicates, loader.tags, loader.level = name, problems, {}, 0
         data = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         problems = [_yaml_problem(error, name)]
@@ -211,16 +241,15 @@ def _odd_names(data: Mapping[Any, Any]) -> list[Problem]:
     seen = 0
     while pending:
         path, value = pending.pop()
-        seen += 1
-        if len(path) > _MAX_DEPTH or seen > _MAX_VALUES:
+        seen += len(value)
+        if len(path) >= _MAX_DEPTH or seen > _MAX_VALUES:
             return [Problem(dotted(path[:2]), "nested too deep, or far too much")]
-        if isinstance(value, Mapping):
-            for name, item in value.items():
-                if not isinstance(name, str):
-                    problems.append(_odd_name(path, name))
-                pending.append(((*path, str(name)), item))
-        elif isinstance(value, list):
-            pending.extend(((*path, i), item) for i, item in enumerate(value))
+        if isinstance(value, dict):
+            problems += [_odd_name(path, name) for name in value if not isinstance(name, str)]
+            inside: Iterable[tuple[Any, Any]] = zip(map(str, value), value.values(), strict=True)
+        else:
+            inside = enumerate(value)
+        pending += [((*path, at), item) for at, item in inside if isinstance(item, dict | list)]
     return problems
 
 

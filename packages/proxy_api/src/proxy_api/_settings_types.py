@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -51,14 +52,19 @@ _RATE_FORMS = "a limit is text such as 60/minute, 1000/hour or 5/10s"
 
 
 def _rate(value: Any) -> str:
-    if isinstance(value, str):
-        try:
-            Limit.parse(value)
-        except ConfigurationError:
-            pass
-        else:
-            return value.strip()
+    if isinstance(value, str) and _is_rate(value):
+        return value.strip()
     raise ValueError(_RATE_FORMS)
+
+
+@functools.lru_cache(maxsize=512)
+def _is_rate(text: str) -> bool:
+    """Kept, because thousands of keys have a few limits between them."""
+    try:
+        Limit.parse(text)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _provider_name(name: str) -> str:
@@ -120,7 +126,12 @@ def _secret_url(schemes: tuple[str, ...], example: str) -> Callable[[SecretStr],
 
     def check(secret: SecretStr) -> SecretStr:
         url = secret.get_secret_value()
-        if not is_url(url, schemes) and not (local and url.startswith(local)):
+        # Sentinel and Cluster may have several hosts, with commas between them: each is looked at.
+        scheme, _, rest = url.partition("://")
+        hosts, slash, path = rest.partition("/")
+        user, at, hosts = hosts.rpartition("@")
+        each = [f"{scheme}://{user}{at}{host}{slash}{path}" for host in hosts.split(",")]
+        if not all(is_url(one, schemes) for one in each) and not (local and url.startswith(local)):
             shown = ", ".join(f"{scheme}://" for scheme in schemes)
             raise ValueError(f"must be a URL that begins with one of {shown}: {example}")
         return secret

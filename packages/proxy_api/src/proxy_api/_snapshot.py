@@ -6,28 +6,39 @@ Runtime holds what must outlive a change of it (breakers, pools of connections),
 
 from __future__ import annotations
 
-import random
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol, Self
 
-from proxy_api._keys import Key, Keys
-from proxy_api._plan import Attempt, Breaker, Deployment, Fallback, Plan, Route
+from proxy_api._keys import Caller, Key, Keys
+from proxy_api._plan import NO_FALLBACKS, Breaker, Deployment, Fallback, Plan, Route, Where
 from proxy_api._pulse import Rhythm
 from proxy_api._recorder import Recorder
 from proxy_core import (
     DIALECTS,
+    Admission,
+    Asked,
     Call,
+    CircuitBreaker,
+    CredentialPool,
+    Deadline,
+    FleetHints,
+    Load,
+    Match,
     ModelTable,
     Provider,
     RateLimiter,
     Reply,
+    RetryPolicy,
+    Rule,
+    Rules,
+    SharedRateLimiter,
     Unlimited,
     Usage,
+    conversation_key,
     estimate_tokens,
-    order_deployments,
+    repeats,
 )
 from proxy_core.errors import ModelNotFound, PermissionRefused
 
@@ -35,13 +46,52 @@ __all__ = [
     "Cache",
     "Condenser",
     "Ledger",
+    "Reserved",
     "Runtime",
     "Snapshot",
+    "UNSAID_OUTPUT",
+    "Way",
+    "credentials_of",
 ]
 
-_NO_FALLBACKS: Final[Mapping[str, tuple[Attempt, ...]]] = MappingProxyType({})
-_UNSAID_OUTPUT = 1024
+_ANYTHING: Final = Asked()
+_READ_TIMEOUT: Final = b"x-stainless-read-timeout"
+_RETRY_COUNT: Final = b"x-stainless-retry-count"
+UNSAID_OUTPUT: Final = 1024
 """Output tokens that are reserved for a call without a cap; the settlement corrects it."""
+_MOST_OUTPUT = 2**31
+"""Output tokens that are reserved, whatever a client says: a store's numbers must hold them."""
+_MOST_MONEY = 2**53
+"""Nano-dollars; the largest budget, so that what costs more is refused all the same."""
+
+
+class Reserved(Protocol):
+    """What a limiter granted. Hold it until the answer has ended."""
+
+    def settle(
+        self, tokens_used: int, *, output: int | None = None, money: int | None = None
+    ) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
+
+
+class Head(Caller, Protocol):
+    """What planning may look at."""
+
+    received_at: float
+    """On the monotonic clock."""
+
+
+class Way(NamedTuple):
+    """What a configuration does with a request."""
+
+    match: Match[Route]
+    """What it asks for."""
+    moved: Match[Route]
+    """Where it goes."""
+    rule: Rule | None
+    """By which rule."""
+    after: tuple[Fallback, ...]
 
 
 class Cache(Protocol):
@@ -63,22 +113,25 @@ class Snapshot:
 
     keys: Keys
     routes: ModelTable[Route]
-    limiter: RateLimiter | Unlimited
+    limiter: RateLimiter | SharedRateLimiter | Unlimited
     cache: Cache
     condenser: Condenser
     ledger: Ledger
     recorder: Recorder
     max_body: int
-    max_attempts: int
+    admission: Admission = field(default_factory=Admission)
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    rules: Rules = field(default_factory=Rules)
+    """By which some requests go to another model's pool."""
+    is_sticky: bool = False
     fallbacks: Mapping[str, tuple[Fallback, ...]] = field(default_factory=dict)
     """By the name that is asked for, or that of its route."""
-    rng: random.Random = field(default_factory=random.Random)
     rhythm: Rhythm = field(default_factory=Rhythm)
     deployments: tuple[Deployment, ...] = ()
     """All that its routes lead to."""
 
-    def plan(self, call: Call, key: Key) -> Plan:
-        """Which deployments to ask, in order. Raises ModelNotFound, PermissionRefused."""
+    def plan(self, call: Call, key: Key, caller: Head) -> Plan:
+        """Where a call may go. Raises ModelNotFound, PermissionRefused."""
         if not key.may_use(call.model):
             raise PermissionRefused(
                 f"The key {key.name!r} may not use the model {call.model!r}.", param="model"
@@ -86,15 +139,46 @@ class Snapshot:
         match = self.routes.lookup(call.model)
         if match is None:
             raise self._unknown(call.model, key)
+        size = estimate_tokens(len(call.body.raw))
+        output = _most_output(call)
+        asked = _ANYTHING
         route = match.values[0]
+        if self.rules or route.pool.only is None:
+            asked = self._asked(call, key, caller, size, output)
+            if self.rules:
+                match = self._ruled(asked, match)
+                route = match.values[0]
         rules = self.fallbacks.get(call.model) or self.fallbacks.get(route.name, ())
+        tried = caller.header(_RETRY_COUNT)
+        most = self.retries.begin(repeats(tried) if tried and tried != "0" else 0)
         return Plan(
             route.name,
-            self._attempts(route, match.wildcard),
-            {rule.on: self._pools(rule.to) for rule in rules} if rules else _NO_FALLBACKS,
-            _dearest(call, key),
-            self.max_attempts,
+            (route.pool, match.wildcard),
+            {rule.on: self._pools(rule.to) for rule in rules} if rules else NO_FALLBACKS,
+            asked,
+            Deadline.after(
+                # One that used all of its time leaves the next one its own, if the client waits.
+                route.patience * most,
+                now=caller.received_at,
+                read_timeout=caller.header(_READ_TIMEOUT),
+            ),
+            size,
+            output,
+            0 if key.limits.budget is None else self._dearest(route, size, output, key),
+            self.retries,
+            most,
+            key.chaos,
         )
+
+    def explain(self, asked: Asked) -> Way | None:
+        """Where a request would go; None: there is no such model. It is no request's way."""
+        match = self.routes.lookup(asked.model)
+        if match is None:
+            return None
+        moved = self._ruled(asked, match)
+        rule = next((rule for rule in self.rules.all if Rules([rule]).route(asked)), None)
+        after = self.fallbacks.get(asked.model) or self.fallbacks.get(moved.values[0].name, ())
+        return Way(match, moved, rule, after)
 
     def names(self, key: Key) -> list[str]:
         """The models that this key may ask for: names, also those that a pattern serves."""
@@ -102,21 +186,35 @@ class Snapshot:
         names = dict.fromkeys((*self.routes.names(), *own))
         return [name for name in names if key.may_use(name) and self.routes.lookup(name)]
 
-    def _pools(self, names: Sequence[str]) -> tuple[Attempt, ...]:
+    def _pools(self, names: Sequence[str]) -> tuple[Where, ...]:
         found = [match for name in names if (match := self.routes.lookup(name))]
-        return tuple(
-            attempt
-            for match in found
-            for attempt in self._attempts(match.values[0], match.wildcard)
+        return tuple((match.values[0].pool, match.wildcard) for match in found)
+
+    def _asked(self, call: Call, key: Key, caller: Head, size: int, output: int) -> Asked:
+        fields, header = call.body.fields, caller.header
+        return Asked(
+            model=call.model,
+            key=key.name,
+            tags=key.tags,
+            tokens=size,
+            output=output,
+            conversation=conversation_key(fields, header) if self.is_sticky else None,
+            header=header,
         )
 
-    def _attempts(self, route: Route, wildcard: str) -> tuple[Attempt, ...]:
-        if len(route.deployments) == 1:
-            return (route.deployments[0].attempt(wildcard),)
-        return tuple(
-            deployment.attempt(wildcard)
-            for deployment in order_deployments(route.deployments, self.rng.random)
-        )
+    def _ruled(self, asked: Asked, match: Match[Route]) -> Match[Route]:
+        """The route that the rules send this call to, or the one that was asked for."""
+        to = self.rules.route(asked)
+        return (to and self.routes.lookup(to)) or match
+
+    def _dearest(self, route: Route, size: int, output: int, key: Key) -> int:
+        if route.dearest is None:
+            raise PermissionRefused(
+                f"The key {key.name!r} has a budget, and the model {route.name!r} has no price: "
+                "the operator gives one as `price` of the model.",
+                param="model",
+            )
+        return min(route.dearest.dearest(size, output), _MOST_MONEY)
 
     def _unknown(self, model: str, key: Key) -> ModelNotFound:
         near = self.routes.nearest(model)
@@ -137,25 +235,49 @@ class Runtime:
     """By the fingerprint of their settings."""
     breakers: dict[str, Breaker] = field(default_factory=dict)
     """By the provider's fingerprint and the model: an endpoint that moved is another one."""
-    limiter: RateLimiter | None = None
+    limiter: RateLimiter | SharedRateLimiter = field(default_factory=lambda: RateLimiter("keys"))
+    hints: FleetHints | None = None
+    """What the processes that share a Redis tell each other of breakers and credentials."""
+    admission: Admission = field(default_factory=Admission)
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    loads: dict[str, Load] = field(default_factory=dict)
+    """As the breakers."""
     tls: ssl.SSLContext | None = None
     """Shared by the pools that trust the system's certificates."""
 
     def copy(self) -> Runtime:
         """The same living things, for another configuration to add its own to."""
-        return replace(self, providers={**self.providers}, breakers={**self.breakers})
+        return replace(
+            self, providers={**self.providers}, breakers={**self.breakers}, loads={**self.loads}
+        )
 
     def keep(self, deployments: Iterable[Deployment]) -> None:
         """Forget what none of these uses."""
-        used = {id(part) for row in deployments for part in (row.provider, row.breaker)}
+        used = {id(part) for row in deployments for part in (row.provider, row.breaker, row.load)}
         self.providers = {at: it for at, it in self.providers.items() if id(it) in used}
         self.breakers = {at: it for at, it in self.breakers.items() if id(it) in used}
+        self.loads = {at: it for at, it in self.loads.items() if id(it) in used}
+
+    def share(self) -> None:
+        """Let the other processes know of what lives here now, and of nothing else."""
+        if self.hints is not None:
+            breakers = (it for it in self.breakers.values() if isinstance(it, CircuitBreaker))
+            pools = (pool for it in self.providers.values() if (pool := credentials_of(it)))
+            self.hints.watch_only(breakers, pools)
 
 
-def _dearest(call: Call, key: Key) -> int:
-    """What to reserve. Never more than the key's limit: a guess may delay a call, not forbid it."""
-    cap = call.max_tokens if call.max_tokens is not None and call.max_tokens > 0 else _UNSAID_OUTPUT
-    output = cap if DIALECTS[call.dialect].streams else 0
-    guess = estimate_tokens(len(call.body.raw)) + output
-    limit = key.limits.tokens
-    return guess if limit is None else min(guess, limit.amount)
+def credentials_of(provider: Provider) -> CredentialPool | None:
+    """The credentials that a provider draws from; None without any, or when it doesn't tell."""
+    pool = getattr(provider, "credentials", None)
+    return pool if isinstance(pool, CredentialPool) else None
+
+
+def _most_output(call: Call) -> int:
+    """What to reserve for the answer."""
+    if not DIALECTS[call.dialect].streams:
+        return 0
+    cap = call.max_tokens
+    most = cap if cap is not None and cap > 0 else UNSAID_OUTPUT
+    if (said := call.body.fields.get("n")) is not None and (answers := bytes(said)).isdigit():
+        most *= int(answers[:4]) or 1
+    return min(most, _MOST_OUTPUT)
