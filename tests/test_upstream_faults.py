@@ -479,14 +479,14 @@ def house(
 ) -> Iterator[House]:
     bad_one, good_one = http_upstream(answer_badly), http_upstream(answer_well)
     # A provider for each, as what one says of its credential counts for all that use it.
-    names = [*PLAYS, *(f"{name}{AGAIN}" for name in FAULTS)]
+    names = [*PLAYS, *(f"{name}{AGAIN}" for name in PLAYS)]
     models: list[dict[str, Any]] = [
         {"name": name, "target": f"{name}-{at}/{name.removesuffix(AGAIN)}"}
         for at, name in enumerate(names)
     ]
     models += [
         {"name": name, "target": f"good/{name}", "order": 2}
-        for name in PLAYS
+        for name in names
         if name.startswith("then-good")
     ]
     with socket.socket() as closed:
@@ -617,7 +617,7 @@ def test_the_next_deployment_gives_a_whole_answer(house: House, name: str) -> No
 @pytest.mark.parametrize("name", list(BEFORE_CONTENT_OF_STREAMS))
 def test_the_next_deployment_gives_a_stream(house: House, name: str) -> None:
     """Before content another one streams instead, and of the first nothing is seen, no role."""
-    model = f"then-good-{name}"
+    model = f"then-good-{name}{AGAIN}"
     chunks, *told = ask_stream(house.sdk, model)
     assert told == [f"good/{model}", "2"]
     assert [part.choices[0].delta.role for part in chunks] == ["assistant", None, None]

@@ -296,6 +296,22 @@ def test_money_is_reserved_at_the_dearest() -> None:
     assert house.plan(call("m"), KEY, Head()).money == 0
 
 
+def test_a_budget_knows_the_fallbacks_prices() -> None:
+    """The dearest fallback is reserved too, and one without a price isn't asked for such a key."""
+    rows = [{"name": n, "target": f"a/{n}", "price": {"input": p}} for n, p in (("m", 1), ("d", 9))]
+    house = snapshot(
+        models=[*rows, {"name": "free", "target": "b/free"}], fallbacks={"m": ["free", "d"]}
+    )
+    key = Key("k", "k", limits=Limits(budget=Budget.usd("1")))
+    plan = house.plan(call("m"), key, Head())
+    assert plan.money == plan.size * 9000
+    assert [route.name for route, _ in plan.after["error"]] == ["d"]
+    assert [route.name for route, _ in house.plan(call("m"), KEY, Head()).after["error"]] == [
+        "free",
+        "d",
+    ]
+
+
 def test_what_has_no_price_is_not_free() -> None:
     """A key with a budget may not use a model without a price; the error says what is missing."""
     house = snapshot(models=[{"name": "m", "target": "a/x"}])

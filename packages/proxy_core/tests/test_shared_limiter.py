@@ -565,3 +565,17 @@ async def test_histories_are_linearizable(fleet: Fleet, seed: int) -> None:
         )
         assert len(history) == 18
         assert is_linearizable(history, 100), history
+
+
+@pytest.mark.parametrize("amount", [2**53, 2**63, 10**30])
+async def test_no_amount_is_too_large_for_the_store(valkey: Any, amount: int) -> None:
+    """What can't fit is refused like anything else, and the store isn't taken for away."""
+    limiter = SharedRateLimiter(url=valkey.url)
+    limits = Limits.parse(tokens="1000/minute", budget=Budget.usd(1, hard=True))
+    for costs in ({"money": amount}, {"tokens": amount}, {"tokens": amount, "output": amount}):
+        with pytest.raises(LimitExceeded):
+            await limiter.ask("huge", limits, **costs)
+        assert not limiter.is_away
+    with await limiter.ask("huge", limits, tokens=1000):
+        pass
+    await limiter.aclose()

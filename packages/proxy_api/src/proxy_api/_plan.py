@@ -115,8 +115,8 @@ class Attempt(NamedTuple):
     """Provider and model for a header: what can't be printed is left out."""
 
 
-Where = tuple[Pool[Deployment], str]
-"""A pool, and what the asked name's ``*`` stood for."""
+Where = tuple[Route, str]
+"""A route, and what the asked name's ``*`` stood for."""
 
 NO_FALLBACKS: Final[Mapping[str, tuple[Where, ...]]] = MappingProxyType({})
 
@@ -126,7 +126,7 @@ class Plan(NamedTuple):
 
     route: str
     first: Where
-    """The pool that was asked for."""
+    """The route that was asked for."""
     after: Mapping[str, tuple[Where, ...]]
     """Fallbacks, by the reason of the failure that calls for them."""
     asked: Asked
@@ -176,14 +176,15 @@ class Course:
 
     def next(self, asked: int) -> Attempt | None:
         """The next one after the failures; None: that was all. ``asked`` counts real attempts."""
-        pool, wildcard = self.plan.first
+        route, wildcard = self.plan.first
+        pool = route.pool
         if pool.only is not None and not self._tried:
             self._tried.append(pool.only[0])
             self.is_last = not self._after
             return pool.only[0].attempt(wildcard)
         found = self._found()
         if found is None and not self.failures:
-            self.failures.append(self.plan.first[0].refusal())
+            self.failures.append(pool.refusal())
         if self.failures:
             reason, left = self.failures[-1].reason, self.plan.most_attempts - asked
             # Errors use the pool up first, but the last attempt is the fallback's.
@@ -207,7 +208,8 @@ class Course:
         return failures[0] if len(failures) == 1 else NoDeploymentAnswered(model, failures)
 
     def _found(self) -> tuple[Deployment, str] | None:
-        for pool, wildcard in self._where:
+        for route, wildcard in self._where:
+            pool = route.pool
             if pool.only is not None:
                 deployment = None if pool.only[0] in self._tried else pool.only[0]
                 self.is_last = not self._after

@@ -55,6 +55,7 @@ __all__ = [
 ]
 
 _ANYTHING: Final = Asked()
+Fallbacks = Mapping[str, tuple[Where, ...]]
 _READ_TIMEOUT: Final = b"x-stainless-read-timeout"
 _RETRY_COUNT: Final = b"x-stainless-retry-count"
 UNSAID_OUTPUT: Final = 1024
@@ -149,12 +150,19 @@ class Snapshot:
                 match = self._ruled(asked, match)
                 route = match.values[0]
         rules = self.fallbacks.get(call.model) or self.fallbacks.get(route.name, ())
+        after: Fallbacks = NO_FALLBACKS
+        if rules:
+            after = {rule.on: self._where(rule.to) for rule in rules}
+        money = 0
+        if key.limits.budget is not None:
+            after = _priced(after)
+            money = self._dearest(route, after, size, output, key)
         tried = caller.header(_RETRY_COUNT)
         most = self.retries.begin(repeats(tried) if tried and tried != "0" else 0)
         return Plan(
             route.name,
-            (route.pool, match.wildcard),
-            {rule.on: self._pools(rule.to) for rule in rules} if rules else NO_FALLBACKS,
+            (route, match.wildcard),
+            after,
             asked,
             Deadline.after(
                 # One that used all of its time leaves the next one its own, if the client waits.
@@ -164,7 +172,7 @@ class Snapshot:
             ),
             size,
             output,
-            0 if key.limits.budget is None else self._dearest(route, size, output, key),
+            money,
             self.retries,
             most,
             key.chaos,
@@ -186,9 +194,9 @@ class Snapshot:
         names = dict.fromkeys((*self.routes.names(), *own))
         return [name for name in names if key.may_use(name) and self.routes.lookup(name)]
 
-    def _pools(self, names: Sequence[str]) -> tuple[Where, ...]:
+    def _where(self, names: Sequence[str]) -> tuple[Where, ...]:
         found = [match for name in names if (match := self.routes.lookup(name))]
-        return tuple((match.values[0].pool, match.wildcard) for match in found)
+        return tuple((match.values[0], match.wildcard) for match in found)
 
     def _asked(self, call: Call, key: Key, caller: Head, size: int, output: int) -> Asked:
         fields, header = call.body.fields, caller.header
@@ -207,14 +215,17 @@ class Snapshot:
         to = self.rules.route(asked)
         return (to and self.routes.lookup(to)) or match
 
-    def _dearest(self, route: Route, size: int, output: int, key: Key) -> int:
+    def _dearest(self, route: Route, after: Fallbacks, size: int, output: int, key: Key) -> int:
+        """Nano-dollars at the dearest of all who may be asked."""
         if route.dearest is None:
             raise PermissionRefused(
                 f"The key {key.name!r} has a budget, and the model {route.name!r} has no price: "
                 "the operator gives one as `price` of the model.",
                 param="model",
             )
-        return min(route.dearest.dearest(size, output), _MOST_MONEY)
+        others = [other for where in after.values() for other, _ in where]
+        prices = [one.dearest for one in (route, *others) if one.dearest is not None]
+        return min(max(price.dearest(size, output) for price in prices), _MOST_MONEY)
 
     def _unknown(self, model: str, key: Key) -> ModelNotFound:
         near = self.routes.nearest(model)
@@ -225,6 +236,13 @@ class Snapshot:
         )
         shown = model if len(model) <= 100 else model[:97] + "..."
         return ModelNotFound(f"There is no model {shown!r}.{hint}", param="model")
+
+
+def _priced(after: Fallbacks) -> Fallbacks:
+    """Without the models whose cost nobody knows: what has no price is not free."""
+    return {
+        on: tuple(one for one in where if one[0].dearest is not None) for on, where in after.items()
+    }
 
 
 @dataclass(slots=True)
