@@ -572,9 +572,9 @@ async def test_no_amount_is_too_large_for_the_store(valkey: Any, amount: int) ->
     """What can't fit is refused like anything else, and the store isn't taken for away."""
     limiter = SharedRateLimiter(url=valkey.url)
     limits = Limits.parse(tokens="1000/minute", budget=Budget.usd(1, hard=True))
-    for costs in ({"money": amount}, {"tokens": amount}, {"tokens": amount, "output": amount}):
+    for tokens, output, money in ((0, 0, amount), (amount, 0, 0), (amount, amount, 0)):
         with pytest.raises(LimitExceeded):
-            await limiter.ask("huge", limits, **costs)
+            await limiter.ask("huge", limits, tokens=tokens, output=output, money=money)
         assert not limiter.is_away
     with await limiter.ask("huge", limits, tokens=1000):
         pass
