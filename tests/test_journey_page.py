@@ -60,7 +60,10 @@ def test_the_journey_reads_on_about_a_page() -> None:
 
 def test_the_composition_root_alone_builds_collaborators() -> None:
     """Breakers, limiters, providers and key rings are built in one file."""
-    builders = {"CircuitBreaker", "RateLimiter", "create_provider", "KeyRing", "LocalOnly"}
+    builders = {
+        *("CircuitBreaker", "RateLimiter", "SharedRateLimiter", "Pool"),
+        *("create_provider", "KeyRing", "LocalOnly"),
+    }
     where = {
         file.name
         for file in SOURCE.rglob("*.py")

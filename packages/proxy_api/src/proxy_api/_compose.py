@@ -46,6 +46,7 @@ from proxy_core import (
     Pool,
     PoolSettings,
     Provider,
+    RateLimiter,
     RetrySettings,
     Rule,
     Rules,
@@ -76,12 +77,12 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
 
     Raises ConfigurationError.
     """
-    _join(settings, runtime, parts.observer)
+    limiter = _limiter(settings, runtime, parts.observer)
     routes = _routes(settings, runtime, parts.observer)
     return Snapshot(
         keys=_keys(settings, parts.trust_hosts),
         routes=ModelTable(routes.items()),
-        limiter=runtime.limiter,
+        limiter=limiter,
         cache=NoCache(),
         condenser=KeepsContext(),
         ledger=NoLedger(),
@@ -117,6 +118,15 @@ def check_listener(settings: Settings) -> None:
         )
     if server.tls is not None:
         check_tls(server.tls)
+
+
+def _limiter(
+    settings: Settings, runtime: Runtime, observer: Observer
+) -> RateLimiter | SharedRateLimiter:
+    _join(settings, runtime, observer)
+    if runtime.limiter is None:
+        runtime.limiter = RateLimiter("keys")
+    return runtime.limiter
 
 
 def _join(settings: Settings, runtime: Runtime, observer: Observer) -> None:

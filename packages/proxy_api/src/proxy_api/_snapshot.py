@@ -253,7 +253,7 @@ class Runtime:
     """By the fingerprint of their settings."""
     breakers: dict[str, Breaker] = field(default_factory=dict)
     """By the provider's fingerprint and the model: an endpoint that moved is another one."""
-    limiter: RateLimiter | SharedRateLimiter = field(default_factory=lambda: RateLimiter("keys"))
+    limiter: RateLimiter | SharedRateLimiter | None = None
     hints: FleetHints | None = None
     """What the processes that share a Redis tell each other of breakers and credentials."""
     admission: Admission = field(default_factory=Admission)
