@@ -34,6 +34,12 @@ _MARKS = (
 )
 
 
+_PEERS_BOOKS = (
+    "Left out, as a peer's requests and the mock's were not equal in number (it asks again by "
+    "itself, or still asked when the run had ended):"
+)
+
+
 @dataclass
 class Report:
     """A whole run."""
@@ -45,7 +51,16 @@ class Report:
 
     @property
     def broken(self) -> list[str]:
-        return [f"{one.name}: {what}" for one in self.columns for what in one.broken]
+        """What does not agree in our own columns or nginx's: then no figure can be believed."""
+        return self._disagreements(peers=False)
+
+    def _disagreements(self, *, peers: bool) -> list[str]:
+        return [
+            f"{one.name}: {what}"
+            for one in self.columns
+            for what in one.broken
+            if peers != (one.name.startswith("ours") or one.name == "nginx")
+        ]
 
     def save(self, folder: Path) -> list[Path]:
         """Write all three; returns their paths."""
@@ -78,6 +93,8 @@ class Report:
         parts = ["# What the gateway costs", self._head()]
         if self.broken:
             parts.append("**Not valid: checks failed.**\n\n" + _list(self.broken))
+        if peers := self._disagreements(peers=True):
+            parts.append(_PEERS_BOOKS + "\n\n" + _list(peers))
         for title, names in _TABLES:
             parts += self._table(title, names)
         parts += ["## Targets", self._targets(), "## Columns", self._columns()]
