@@ -372,3 +372,22 @@ def test_several_processes_with_redis_share_their_limits(accepted: Callable[[str
     """With a store for the limits there is no reason to refuse."""
     text = "redis: redis://h\nkeys: [{name: x, key: k, limits: {requests: 1/second}}]"
     assert accepted(ABC + text + "\nserver: {workers: 2}").has_shared_limits
+
+
+def test_rules_that_lead_nowhere_are_told_with_their_place(problems: Problems) -> None:
+    """A model that isn't there, no condition, two stars, a header that is none: each by its row."""
+    found = problems(
+        ABC
+        + "routing: {rules: [{to: nix, when: {tag: t}}, {to: a, when: {}}, "
+        + "{to: a, when: {key: 'a*b*'}}, {to: a, when: {header: {'x y': z}}}]}"
+    )
+    assert found["routing.rules[0].to"].message == "there is no model 'nix'"
+    assert "no condition" in found["routing.rules[1]"].message
+    assert "more than one *" in found["routing.rules[2]"].message
+    assert "no name of a header" in found["routing.rules[3]"].message
+
+
+def test_faults_on_purpose_are_at_most_all_calls(problems: Problems) -> None:
+    """Shares of one key's chaos are 1 together, no more."""
+    found = problems(ABC + "keys: [{name: k, key: s, chaos: {throttled: 0.6, cut_stream: 0.6}}]")
+    assert "1.2 together: give 1 at most" in found["keys[0].chaos"].message

@@ -35,7 +35,6 @@ from proxy_core import (
     AdmissionSettings,
     BreakerSettings,
     Budget,
-    ChaosSettings,
     CircuitBreaker,
     FleetHints,
     HttpClient,
@@ -48,7 +47,6 @@ from proxy_core import (
     Provider,
     RateLimiter,
     RetrySettings,
-    Rule,
     Rules,
     Secret,
     SharedRateLimiter,
@@ -90,7 +88,7 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
         max_body=settings.server.max_body,
         admission=runtime.admission,
         retries=runtime.retries,
-        rules=_rules(settings),
+        rules=Rules(row.rule() for row in settings.routing.rules),
         is_sticky=settings.routing.sticky,
         fallbacks=_fallbacks(settings),
         deployments=tuple(chain.from_iterable(route.deployments for route in routes.values())),
@@ -174,7 +172,7 @@ def _key(row: KeySettings, models: ModelTable[None] | None, limits: Limits) -> K
         scopes=frozenset(row.scopes),
         limits=limits,
         tags=row.tags,
-        chaos=None if row.chaos is None else Chaos(ChaosSettings(**row.chaos.model_dump())),
+        chaos=None if row.chaos is None else Chaos(row.chaos.faults()),
     )
 
 
@@ -223,20 +221,6 @@ def _member(model: ModelSettings, value: Deployment) -> Member[Deployment]:
         load=value.load or Load(),
         context=model.context,
         price=None if price is None else (price.input, price.output),
-    )
-
-
-def _rules(settings: Settings) -> Rules:
-    return Rules(
-        Rule(
-            to=row.to,
-            model=row.model,
-            key=row.when.key or "",
-            header=row.when.header,
-            tag=row.when.tag or "",
-            tokens_above=row.when.tokens_above,
-        )
-        for row in settings.routing.rules
     )
 
 

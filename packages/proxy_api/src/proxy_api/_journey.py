@@ -16,7 +16,7 @@ from proxy_api._plan import Attempt, Course, Plan
 from proxy_api._recorder import Record
 from proxy_api._snapshot import Reserved, Snapshot
 from proxy_core import Call, Limits, Ready, Reply, hold
-from proxy_core.errors import LimitExceeded, UpstreamError, UpstreamThrottled
+from proxy_core.errors import LimitExceeded, UpstreamError
 
 __all__ = ["Deliver", "journey"]
 
@@ -44,8 +44,7 @@ async def journey(arrival: Arrival, house: Snapshot, deliver: Deliver) -> None:
                         await deliver(house.cache.recording(key.id, call, record.answered(reply)))
                     finally:
                         # Synchronous: in a cancelled scope an await here might never run.
-                        spent = record.spent()
-                        reservation.settle(spent.tokens, output=spent.output, money=spent.money)
+                        _settle(reservation, record)
                         house.ledger.record(record.request_id, key.id, reply.usage)
 
                 await first_answer(house.condenser.condense(call), plan, house, record, settled)
@@ -58,10 +57,11 @@ async def first_answer(
     course = plan.course()
     while (attempt := course.next(record.attempts)) is not None:
         try:
-            if attempt.deployment.limits is None:
+            if (limits := attempt.deployment.limits) is None:
                 await asked(call, attempt, course, record, deliver)
             else:
-                await _asked_within_limits(call, attempt, course, house, record, deliver)
+                within = await _held(attempt, limits, plan, house)
+                await _asked_within(within, call, attempt, course, record, deliver)
         except UpstreamError as failure:
             course.failures.append(failure)
             if record.is_committed:
@@ -80,9 +80,7 @@ async def asked(
     # The breaker's block is around the answer's, or it would never see a failure in the stream.
     with permit, record.attempt(attempt) as turn:
         times = plan.deadline.inherited(deployment.timeouts, turn.began, stream=stream)
-        provider = deployment.provider
-        if plan.chaos is not None:
-            provider = plan.chaos.around(provider)
+        provider = plan.chaos.around(deployment.provider) if plan.chaos else deployment.provider
         async with provider.send(call, model=attempt.model, timeouts=times) as reply:
             if not isinstance(reply.body, Ready):
                 await hold(reply)
@@ -93,24 +91,28 @@ async def asked(
             await deliver(reply)
 
 
-async def _asked_within_limits(
-    call: Call, attempt: Attempt, course: Course, house: Snapshot, record: Record, deliver: Deliver
+async def _asked_within(
+    held: Reserved, call: Call, attempt: Attempt, course: Course, record: Record, deliver: Deliver
 ) -> None:
-    """One attempt within the deployment's own limits: when they are reached, another is asked."""
-    deployment, limits = attempt.deployment, attempt.deployment.limits or Limits()
-    try:
-        held = await _reserved(house, deployment.subject, limits, course.plan)
-    except LimitExceeded as full:
-        raise UpstreamThrottled(
-            full.message, deployment=attempt.name, retry_after=full.retry_after
-        ) from None
     with held:
         try:
             await asked(call, attempt, course, record, deliver)
         finally:
             if record.has_answer:
-                spent = record.spent()
-                held.settle(spent.tokens, output=spent.output, money=spent.money)
+                _settle(held, record)
+
+
+async def _held(attempt: Attempt, limits: Limits, plan: Plan, house: Snapshot) -> Reserved:
+    """Of the deployment's own limits. When they are reached another one is asked."""
+    try:
+        return await _reserved(house, attempt.deployment.subject, limits, plan)
+    except LimitExceeded as full:
+        raise attempt.is_full(full) from None
+
+
+def _settle(reservation: Reserved, record: Record) -> None:
+    spent = record.spent()
+    reservation.settle(spent.tokens, output=spent.output, money=spent.money)
 
 
 async def _reserved(house: Snapshot, subject: str, limits: Limits, plan: Plan) -> Reserved:

@@ -22,7 +22,12 @@ from proxy_core import (
     Timeouts,
     expand_target,
 )
-from proxy_core.errors import NoDeploymentAnswered, UpstreamError
+from proxy_core.errors import (
+    LimitExceeded,
+    NoDeploymentAnswered,
+    UpstreamError,
+    UpstreamThrottled,
+)
 from proxy_core.prices import Price
 
 __all__ = [
@@ -114,6 +119,10 @@ class Attempt(NamedTuple):
     shown: bytes
     """Provider and model for a header: what can't be printed is left out."""
 
+    def is_full(self, limit: LimitExceeded) -> UpstreamError:
+        """Its own limits are reached, which is no fault of the client's key: another is asked."""
+        return UpstreamThrottled(limit.message, deployment=self.name, retry_after=limit.retry_after)
+
 
 Where = tuple[Route, str]
 """A route, and what the asked name's ``*`` stood for."""
@@ -176,15 +185,9 @@ class Course:
 
     def next(self, asked: int) -> Attempt | None:
         """The next one after the failures; None: that was all. ``asked`` counts real attempts."""
-        route, wildcard = self.plan.first
-        pool = route.pool
-        if pool.only is not None and not self._tried:
-            self._tried.append(pool.only[0])
-            self.is_last = not self._after
-            return pool.only[0].attempt(wildcard)
         found = self._found()
         if found is None and not self.failures:
-            self.failures.append(pool.refusal())
+            self.failures.append(self.plan.first[0].pool.refusal())
         if self.failures:
             reason, left = self.failures[-1].reason, self.plan.most_attempts - asked
             # Errors use the pool up first, but the last attempt is the fallback's.

@@ -271,9 +271,7 @@ class _Turn:
             self._failed(failure)
 
     def _failed(self, failure: UpstreamError) -> None:
-        plan = self._record.plan
-        is_real = plan is not None and plan.chaos is None
-        if is_real and self._load is not None and isinstance(failure, UpstreamThrottled):
+        if self._load is not None and isinstance(failure, UpstreamThrottled):
             wait = failure.retry_after or 0.0
             self._load.pause(time.monotonic() + wait, "throttled")
         self._record.failed(self._attempt, failure, self.began)

@@ -164,7 +164,7 @@ class _Sending:
         self.ended = True
         cycle = self._cycle
         if cycle is not None and cycle.connection.writable is None:
-            self._start(status, headers)
+            self._begin(headers)
             cycle.start(status, headers)
             cycle.write(body, more=False)
             return
@@ -174,10 +174,13 @@ class _Sending:
     def _head(self, status: int, headers: Headers) -> Awaitable[None]:
         return self._out(self._start(status, headers))
 
-    def _start(self, status: int, headers: Headers) -> Message:
+    def _begin(self, headers: Headers) -> None:
         arrival = self._arrival
         arrival.is_committed = True
         headers.append((b"x-request-id", arrival.request_id.encode()))
+
+    def _start(self, status: int, headers: Headers) -> Message:
+        self._begin(headers)
         return {"type": "http.response.start", "status": status, "headers": headers}
 
     def _part(self, chunk: bytes) -> Awaitable[None]:

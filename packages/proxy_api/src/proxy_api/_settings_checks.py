@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,10 @@ from proxy_api._settings_models import (
 )
 from proxy_api._urls import is_url
 from proxy_core import DIALECTS, ProviderRow, provider_kinds, provider_row
+from proxy_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from proxy_api._settings import Settings
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 __all__ = ["Declared", "check", "matches"]
 
@@ -208,15 +206,10 @@ def _rules(rules: Sequence[RuleSettings], declared: Declared) -> Iterator[Proble
         if "*" in rule.to or not declared.has_model(rule.to):
             hint = _offer(rule.to, (model for model in declared.models if "*" not in model))
             yield Problem(f"{path}.to", f"there is no model {rule.to!r}", hint)
-        if not rule.when.model_fields_set:
-            yield Problem(f"{path}.when", "has no condition", "Give key, header, tag, tokens_above")
-        patterns = (rule.model, rule.when.key or "", *rule.when.header.values())
-        if any(pattern.count("*") > 1 for pattern in patterns):
-            yield Problem(path, "has a pattern with more than one *", "Leave one of them")
-        for name in rule.when.header:
-            if not _HEADER_NAME.fullmatch(name):
-                hint = "Give letters, digits and -"
-                yield Problem(f"{path}.when.header", f"{name!r} is no name of a header", hint)
+        try:
+            rule.rule()
+        except ConfigurationError as error:
+            yield Problem(path, error.message)
 
 
 def _keys(

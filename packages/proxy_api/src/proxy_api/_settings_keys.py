@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from proxy_api._settings_types import Duration, Printable, Rate, Section
+from proxy_core import ChaosSettings
+from proxy_core.errors import ConfigurationError
 
 __all__ = ["BudgetSettings", "KeyChaosSettings", "KeySettings", "LimitSettings"]
 
@@ -52,16 +54,15 @@ class KeyChaosSettings(Section):
 
     @model_validator(mode="after")
     def _at_most_all(self) -> Self:
-        shares = [getattr(self, name) for name in _FAULTS]
-        if sum(shares) > 1 + 1e-9:
-            raise ValueError(f"the shares are {sum(shares):g} together: give 1 at most")
+        try:
+            self.faults()
+        except ConfigurationError as error:
+            raise ValueError(error.message) from None
         return self
 
-
-_FAULTS = (
-    *("throttled", "overloaded", "stalled_head", "stalled_stream"),
-    *("broken_stream", "cut_stream", "slow_tokens"),
-)
+    def faults(self) -> ChaosSettings:
+        """As the core has them. Raises ConfigurationError for shares that are too many."""
+        return ChaosSettings(**self.model_dump())
 
 
 class KeySettings(Section):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from proxy_api._settings_types import Duration, Section
+from proxy_core import Rule
 
 __all__ = [
     "BreakerSettings",
@@ -88,6 +89,18 @@ class RuleSettings(Section):
     )
     when: RuleConditions = Field(description="What has to hold; at least one condition.")
     to: str = Field(min_length=1, description="The model whose deployments serve it then.")
+
+    def rule(self) -> Rule:
+        """As the core has it. Raises ConfigurationError for one that can't be."""
+        when = self.when
+        return Rule(
+            to=self.to,
+            model=self.model,
+            key=when.key or "",
+            header=when.header,
+            tag=when.tag or "",
+            tokens_above=when.tokens_above,
+        )
 
 
 class RoutingSettings(Section):

@@ -157,8 +157,7 @@ class Snapshot:
         if key.limits.budget is not None:
             after = _priced(after)
             money = self._dearest(route, after, size, output, key)
-        tried = caller.header(_RETRY_COUNT)
-        most = self.retries.begin(repeats(tried) if tried and tried != "0" else 0)
+        most = self.retries.begin(repeats(caller.header(_RETRY_COUNT)))
         return Plan(
             route.name,
             (route, match.wildcard),
@@ -184,7 +183,7 @@ class Snapshot:
         if match is None:
             return None
         moved = self._ruled(asked, match)
-        rule = next((rule for rule in self.rules.all if Rules([rule]).route(asked)), None)
+        rule = self.rules.first(asked)
         after = self.fallbacks.get(asked.model) or self.fallbacks.get(moved.values[0].name, ())
         return Way(match, moved, rule, after)
 
@@ -241,7 +240,9 @@ class Snapshot:
 def _priced(after: Fallbacks) -> Fallbacks:
     """Without the models whose cost nobody knows: what has no price is not free."""
     return {
-        on: tuple(one for one in where if one[0].dearest is not None) for on, where in after.items()
+        on: priced
+        for on, where in after.items()
+        if (priced := tuple(one for one in where if one[0].dearest is not None))
     }
 
 

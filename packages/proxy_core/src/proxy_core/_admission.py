@@ -138,12 +138,8 @@ class Admission:
 
     def place(self) -> Place:
         """A place for a ``with`` block, now. Raises ProxyFull."""
-        settings = self.settings
-        if self.in_flight >= settings.concurrent or self._late >= settings.late_samples:
-            if not self.enter():
-                raise self.refusal()
-        else:
-            self.in_flight += 1
+        if not self.enter():
+            raise self.refusal()
         return Place(self, self._clock)
 
     async def wait(self) -> None:

@@ -223,6 +223,8 @@ class RetryPolicy:
 
 def repeats(retry_count: str) -> int:
     """How often the client itself has tried this before, from ``x-stainless-retry-count``."""
+    if retry_count in ("", "0"):  # nearly always
+        return 0
     fits = 0 < len(retry_count) <= _MOST_DIGITS and retry_count.isascii() and retry_count.isdigit()
     return int(retry_count) if fits else 0
 

@@ -84,19 +84,24 @@ class Rules:
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.all = tuple(rules)
-        self._compiled = tuple((rule.tests(), rule.to) for rule in self.all)
+        self._compiled = tuple((rule.tests(), rule) for rule in self.all)
 
     def __bool__(self) -> bool:
         return bool(self.all)
 
     def route(self, asked: Asked) -> str | None:
         """The model whose pool serves this request instead; None: the one that was asked for."""
-        for tests, to in self._compiled:
+        found = self.first(asked)
+        return None if found is None else found.to
+
+    def first(self, asked: Asked) -> Rule | None:
+        """The rule that is taken; None: none holds."""
+        for tests, rule in self._compiled:
             for holds in tests:
                 if not holds(asked):
                     break
             else:
-                return to
+                return rule
         return None
 
 
