@@ -39,15 +39,29 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct):
-    """Tokens of one answer. ``reported`` is False while the numbers are our own estimate."""
+    """Tokens of one answer. ``reported`` is False while the numbers are our own estimate.
+
+    Providers count in different ways; here ``input_tokens`` and ``output_tokens`` are everything,
+    and each of the other fields is a part of one of them.
+    """
 
     input_tokens: int = 0
-    """All of the prompt, cached tokens included."""
+    """All of the prompt: cached tokens and those written to a cache included."""
     output_tokens: int = 0
     """All that was generated, reasoning included."""
     cached_tokens: int = 0
+    """Of the input, read from the provider's cache."""
     reasoning_tokens: int = 0
+    """Of the output."""
     reported: bool = False
+    cache_write_tokens: int = 0
+    """Of the input, written to the provider's cache, however long it is kept."""
+    cache_write_1h_tokens: int = 0
+    """Of ``cache_write_tokens``, those that are kept for an hour, which cost more."""
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
 
     def take(self, other: Usage) -> None:
         """Become what was reported: whoever holds this object sees it."""
@@ -56,6 +70,12 @@ class Usage(msgspec.Struct):
         self.cached_tokens = other.cached_tokens
         self.reasoning_tokens = other.reasoning_tokens
         self.reported = other.reported
+        self.cache_write_tokens = other.cache_write_tokens
+        self.cache_write_1h_tokens = other.cache_write_1h_tokens
+        self.audio_input_tokens = other.audio_input_tokens
+        self.audio_output_tokens = other.audio_output_tokens
+        self.image_input_tokens = other.image_input_tokens
+        self.image_output_tokens = other.image_output_tokens
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@
         ├── UpstreamRefusedCredential    401, 402, 403: our key, not the client's
         ├── UpstreamModelMissing         404
         ├── UpstreamRejected             400, 413, 415, 422: the upstream judged the request
+        ├── NotCarried                   not asked: its dialect or model can't take what is asked
         └── NoDeploymentAnswered         every deployment failed; ``failures`` has them
 """
 
@@ -47,6 +48,7 @@ __all__ = [
     "LimitExceeded",
     "ModelNotFound",
     "NoDeploymentAnswered",
+    "NotCarried",
     "Overloaded",
     "PermissionRefused",
     "PoolExhausted",
@@ -244,6 +246,13 @@ class UpstreamRejected(UpstreamError):
     def reason(self) -> str:
         """``context_length``, ``content_policy`` or none: elsewhere the same may fit."""
         return self._REASONS.get(self.upstream_code or "", "")
+
+
+class NotCarried(UpstreamError):
+    """Translated, the request would be another one: a deployment of another kind may take it."""
+
+    code = "unsupported_parameter"
+    verdict = "let_go"
 
 
 class NoDeploymentAnswered(UpstreamError):
