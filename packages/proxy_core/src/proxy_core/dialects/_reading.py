@@ -15,6 +15,8 @@ from proxy_core.errors import InvalidRequest
 __all__ = ["Value"]
 
 _SHOWN: Final = 40
+_LARGEST: Final = 1e300
+"""A whole number may be any length in JSON, and would not fit in a float."""
 
 
 class Value:
@@ -84,8 +86,8 @@ class Value:
         number = self.json
         if isinstance(number, bool) or not isinstance(number, int | float):
             self.refuse("a number")
-        if not math.isfinite(number):
-            self.refuse("a number")
+        if abs(number) > _LARGEST or not math.isfinite(number):
+            self.refuse("a number that a computer can hold")
         return number
 
     def maybe_text(self, name: str) -> str | None:
