@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ KEYS = {
     "busy": {"requests": f"{RATE}/second"},
     "lasting": {"requests": "100000/minute"},
     "few": {"requests": "4/hour"},
+    "narrow": {"concurrent": 1},
 }
 
 
@@ -78,10 +80,14 @@ class Twins:
         self.stamps: list[float] = []
         """When the upstream was asked."""
         self.urls: list[str] = []
+        self.spare: Any = None
+        """A third process, to be killed."""
         self._stack = stack
 
     async def answer(self, asked: Any, writer: Writer) -> None:
         self.stamps.append(time.monotonic())
+        if b"never" in asked.body:
+            await asyncio.sleep(60)
         raw = json.dumps(GOOD).encode()
         head = "HTTP/1.1 200 X\r\ncontent-type: application/json\r\ncontent-length: "
         writer.write(f"{head}{len(raw)}\r\n\r\n".encode() + raw)
@@ -121,6 +127,8 @@ def twins(
             "redis": f"redis://127.0.0.1:{lasting_upstream(link.carry).port}/0",
         }
         made.urls += [lasting_process(json.dumps(config)).url for _ in range(2)]
+        made.spare = lasting_process(json.dumps(config))
+        made.urls.append(made.spare.url)
         yield made
 
 
@@ -138,7 +146,7 @@ async def test_two_processes_share_one_limit(twins: Twins) -> None:
     """Never more than burst + rate x (time + hold), in any window; and most of it is used."""
     twins.stamps.clear()
     began, seconds = time.monotonic(), 3.0
-    await asyncio.gather(*(client(url, began + seconds) for url in twins.urls * 3))
+    await asyncio.gather(*(client(url, began + seconds) for url in twins.urls[:2] * 3))
     stamps = sorted(twins.stamps)
     late = 0.05  # between being admitted and reaching the upstream
     for first, at in enumerate(stamps):
@@ -211,3 +219,33 @@ def test_no_cap_is_too_large_for_the_store(twins: Twins, cap: int) -> None:
     twins.store.cli("flushall")
     one(twins.sdk(0, "few"))
     assert twins.is_told("few")
+
+
+def test_the_slots_of_a_killed_process_are_free_again(twins: Twins) -> None:
+    """Who is killed with a slot in hand keeps it for as long as the store believes it alive."""
+    ours, theirs = twins.sdk(0, "narrow"), twins.sdk(2, "narrow", timeout=60)
+    never: Any = [{"role": "user", "content": "never"}]
+
+    def hold() -> None:
+        with suppress(openai.APIConnectionError):
+            theirs.chat.completions.create(model="m", messages=never)
+
+    holder = threading.Thread(target=hold)
+    asked = len(twins.stamps)
+    holder.start()
+    while len(twins.stamps) == asked:
+        time.sleep(0.01)
+    with pytest.raises(openai.RateLimitError) as caught:
+        one(ours)
+    assert "1 concurrent requests of this key" in caught.value.message
+    twins.spare.child.kill()
+    killed = time.monotonic()
+    while time.monotonic() < killed + 15:
+        try:
+            one(ours)
+            break
+        except openai.RateLimitError:
+            time.sleep(0.1)
+    print(f"free after {time.monotonic() - killed:.1f} s")
+    assert time.monotonic() < killed + 12
+    holder.join()

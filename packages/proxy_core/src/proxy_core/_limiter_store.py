@@ -121,7 +121,14 @@ class RedisStore:
         return answers
 
     async def _work(self, calls: list[tuple[Any, ...]]) -> list[Any]:
-        answers = await self._send(calls)
+        from redis.exceptions import ConnectionError as Disconnected
+
+        try:
+            answers = await self._send(calls)
+        except Disconnected:
+            # It may have died while nothing was said; a message counts once, however often sent.
+            await self._forget()
+            answers = await self._send(calls)
         if any(_is_missing(answer) for answer in answers):
             await self._load()
             answers = await self._send(calls)
