@@ -19,6 +19,7 @@ from harness._micro import run_micro
 from harness._nginx import Nginx, tls_front
 from harness._ours import Ours
 from harness._peers import PEERS
+from harness._policies import policies
 from harness._process import start
 from harness._profile import profile
 from harness._report import Report
@@ -136,6 +137,7 @@ def _measure(options: argparse.Namespace) -> int:
     known = {one.name: one for one in _gateways(options.python, tools, options.system_python)}
     wanted = options.only or (list(known) if options.full else ["ours"])
     scenarios = FULL if options.full else QUICK
+    say(policies(options.python))
     if options.scenario:
         scenarios = tuple(name for name in FULL if name in options.scenario)
     usual = Plan() if options.full else Plan(repeats=1, open_repeats=1)
