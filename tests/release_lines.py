@@ -112,7 +112,7 @@ LINES = (
         "answer_gives and whole",
     ),
     Line(
-        "proxy_api/_response.py",
+        "proxy_api/_sending.py",
         "async with aclosing(reply.body) as chunks:",
         "the body that was being sent",
         "mid_stream or fault_of_ours",
@@ -202,7 +202,7 @@ LINES = (
         instead="connection = self._connection",
     ),
     Line(
-        "proxy_core/providers/_openai.py",
+        "proxy_core/providers/_http_provider.py",
         "await self._body.aclose()",
         "the rest of a provider's body",
         "upstreams_body",

@@ -89,7 +89,7 @@ models:
   - {name: chat, target: one/small, weight: 3, context: 8000}
   - {name: chat, target: gpu/small}
   - {name: chat, target: gpu/spare, order: 2}
-  - {name: large, target: one/large}
+  - {name: large, target: one/large, price: {input: 0.25, output: 2}}
   - {name: sick, target: gpu/sick}
   - {name: sick, target: gpu/well, order: 2}
   - {name: "claude-*", target: "gpu/claude-*"}
@@ -156,17 +156,20 @@ def test_it_reads_well(server: SimpleNamespace) -> None:
         "chat by the key ci, 9000 tokens: at most 3 attempts",
         "",
         "chat: weighted",
-        "   1  gpu/small          order 1, drawn first 100% of the time, weight 1",
-        "   2  gpu/spare          order 2, drawn first 100% of the time, weight 1",
-        "   -  one/small          its window of 8000 tokens is too small for 9000",
+        "   1  gpu/small          order 1, drawn first 100% of the time, weight 1; no price",
+        "   2  gpu/spare          order 2, drawn first 100% of the time, weight 1; no price",
+        "   -  one/small          its window of 8000 tokens is too small for 9000; no price",
         "",
         "on error, when they have failed, or for the last attempt:",
         "claude-*: weighted",
-        "   1  gpu/claude-sonnet  order 1, drawn first 100% of the time, weight 1",
+        "   1  gpu/claude-sonnet  order 1, drawn first 100% of the time, weight 1; no price",
         "",
         "on context_length, when the prompt is too long for them:",
         "large: weighted",
-        "   1  one/large          order 1, drawn first 100% of the time, weight 1",
+        (
+            "   1  one/large          order 1, drawn first 100% of the time, weight 1; "
+            "$0.25 in, $2 out for 1M tokens (configured)"
+        ),
     ]
 
 
@@ -188,6 +191,7 @@ def test_a_program_gets_all_of_it(server: SimpleNamespace) -> None:
         "breaker": "closed",
         "credentials": 2,
         "waiting": [],
+        "price": None,
     }
     assert [each["on"] for each in told["fallbacks"]] == ["error", "context_length"]
 

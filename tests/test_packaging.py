@@ -334,7 +334,8 @@ def test_the_lock_is_fresh(name: str) -> None:
 EXPORTS = {
     "run": "--extra uvloop --extra local --group local-model --group build",
     "test": "--all-extras --all-groups",
-    "serve": "--extra uvloop --extra otel --extra http2 --extra redis",
+    "serve": "--extra uvloop --extra otel --extra http2 --extra redis "
+    "--extra bedrock --extra vertex",
     "local-model": "--only-group local-model",
     "build": "--only-group build",
 }

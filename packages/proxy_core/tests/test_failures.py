@@ -202,6 +202,194 @@ def test_a_server_that_says_500_for_a_wrong_request(
         assert (failure.retryable, failure.verdict) == (False, "succeeded")
 
 
+GOOGLES_WAIT = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "12.5s"}
+GOOGLES_KEY = {
+    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+    "reason": "API_KEY_INVALID",
+    "domain": "googleapis.com",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "kind", "code", "retry_after"),
+    [
+        (  # https://platform.claude.com/docs/en/api/errors
+            529,
+            {},
+            {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+            UpstreamFailed,
+            "overloaded_error",
+            None,
+        ),
+        (
+            400,
+            {},
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "prompt is too long: 204612 tokens > 200000 maximum",
+                },
+            },
+            UpstreamRejected,
+            "context_length_exceeded",
+            None,
+        ),
+        (
+            400,
+            {},
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "Your credit balance is too low to access the Anthropic API.",
+                },
+            },
+            UpstreamRefusedCredential,
+            "invalid_request_error",
+            None,
+        ),
+        (
+            400,
+            {},
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "Output blocked by content filtering policy",
+                },
+            },
+            UpstreamRejected,
+            "content_policy_violation",
+            None,
+        ),
+        (  # https://ai.google.dev/gemini-api/docs/troubleshooting
+            429,
+            {},
+            {
+                "error": {
+                    "code": 429,
+                    "message": "You exceeded your current quota.",
+                    "status": "RESOURCE_EXHAUSTED",
+                    "details": [GOOGLES_WAIT],
+                }
+            },
+            UpstreamThrottled,
+            "RESOURCE_EXHAUSTED",
+            12.5,
+        ),
+        (
+            400,
+            {},
+            [
+                {
+                    "error": {
+                        "code": 400,
+                        "message": "API Key not found. Please pass one.",
+                        "status": "INVALID_ARGUMENT",
+                        "details": [GOOGLES_KEY],
+                    }
+                }
+            ],
+            UpstreamRefusedCredential,
+            "API_KEY_INVALID",
+            None,
+        ),
+        (
+            400,
+            {},
+            {
+                "error": {
+                    "code": 400,
+                    "message": "The input token count (1200000) exceeds the maximum number of "
+                    "tokens allowed (1048576).",
+                    "status": "INVALID_ARGUMENT",
+                }
+            },
+            UpstreamRejected,
+            "context_length_exceeded",
+            None,
+        ),
+        (  # https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html
+            429,
+            {"x-amzn-errortype": "ThrottlingException:http://internal.amazon.com/"},
+            {"message": "Too many tokens, please wait before trying again."},
+            UpstreamThrottled,
+            "ThrottlingException",
+            None,
+        ),
+        (
+            400,
+            {"x-amzn-errortype": "ServiceQuotaExceededException"},
+            {"Message": "quota"},
+            UpstreamThrottled,
+            "ServiceQuotaExceededException",
+            None,
+        ),
+        (
+            400,
+            {},
+            {"__type": "com.amazon#ValidationException", "message": "Input is too long."},
+            UpstreamRejected,
+            "context_length_exceeded",
+            None,
+        ),
+        (
+            400,
+            {"x-amzn-errortype": "ValidationException"},
+            {"message": "The provided model identifier is invalid."},
+            UpstreamModelMissing,
+            None,
+            None,
+        ),
+        (
+            403,
+            {"x-amzn-errortype": "AccessDeniedException"},
+            {"message": "no access"},
+            UpstreamRefusedCredential,
+            "AccessDeniedException",
+            None,
+        ),
+        (
+            408,
+            {"x-amzn-errortype": "ModelTimeoutException"},
+            {"message": "timeout"},
+            UpstreamFailed,
+            "ModelTimeoutException",
+            None,
+        ),
+        (  # https://docs.cohere.com/reference/errors
+            400,
+            {},
+            {"message": "too many tokens: total number of tokens in the prompt cannot exceed 4081"},
+            UpstreamRejected,
+            "context_length_exceeded",
+            None,
+        ),
+        (404, {}, {"error": "model 'x' not found"}, UpstreamModelMissing, None, None),
+    ],
+)
+def test_each_provider_says_it_in_its_own_shape(
+    status: int,
+    headers: dict[str, str],
+    body: Any,
+    kind: type[UpstreamError],
+    code: str | None,
+    retry_after: float | None,
+) -> None:
+    """Anthropic, Google, Amazon, Cohere and Ollama: the same errors of ours."""
+    told = [(name.encode(), value.encode()) for name, value in headers.items()]
+    failure = failure_from_answer(status, told, json.dumps(body).encode())
+    assert type(failure) is kind
+    assert (failure.upstream_code, failure.retry_after) == (code, retry_after)
+
+
+def test_what_a_header_says_comes_before_the_body() -> None:
+    """The seconds to wait, where both are told."""
+    body = json.dumps({"error": {"code": 429, "details": [GOOGLES_WAIT]}}).encode()
+    assert failure_from_answer(429, [(b"retry-after", b"3")], body).retry_after == 3
+
+
 @pytest.mark.parametrize("status", [400, 500])
 @pytest.mark.parametrize(
     "words",

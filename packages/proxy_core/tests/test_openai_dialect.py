@@ -253,15 +253,16 @@ def test_a_tap_knows_its_call() -> None:
 
 def test_dialects_are_found_by_their_names() -> None:
     """Each has its own name and path."""
-    assert {name: dialect.path for name, dialect in DIALECTS.items()} == {
-        "openai.chat": "/chat/completions",
-        "openai.completions": "/completions",
-        "openai.embeddings": "/embeddings",
-    }
+    for name, path in (
+        ("openai.chat", "/chat/completions"),
+        ("openai.completions", "/completions"),
+        ("openai.embeddings", "/embeddings"),
+    ):
+        assert DIALECTS[name].path("m", stream=False) == path
     assert all(dialect.name == name for name, dialect in DIALECTS.items())
 
 
-@pytest.mark.parametrize("dialect", list(DIALECTS.values()), ids=str)
+@pytest.mark.parametrize("dialect", [CHAT, COMPLETIONS, EMBEDDINGS], ids=str)
 def test_the_input_comes_once(dialect: Any) -> None:
     """Of two inputs one would be checked, and maybe the other one answered."""
     field = dialect.needs[0]

@@ -14,7 +14,8 @@ import pytest
 
 from proxy_core import (
     CHAT,
-    DIALECTS,
+    COMPLETIONS,
+    EMBEDDINGS,
     Call,
     HttpRequest,
     HttpResponse,
@@ -67,7 +68,16 @@ async def collect(http: Any, call: Call, **options: Any) -> tuple[bytes, Usage]:
     return body, reply.usage
 
 
-@pytest.mark.parametrize("kind", provider_kinds())
+SETTINGS: dict[str, Any] = {"region": "eu-central-1", "project": "p", "location": "europe-west4"}
+OWN_PATHS = ("azure",)
+LIKE_OPENAI = [
+    kind
+    for kind in provider_kinds()
+    if kind not in OWN_PATHS and provider_row(kind).dialects[0] == "openai.chat"
+]
+
+
+@pytest.mark.parametrize("kind", LIKE_OPENAI)
 async def test_each_kind_asks_its_own_address(kind: str) -> None:
     """A POST below the row's base URL, with the key as a bearer and a body that is the client's."""
     row = provider_row(kind)
@@ -76,19 +86,30 @@ async def test_each_kind_asks_its_own_address(kind: str) -> None:
         kind, base_url=None if row.base_url else BASE_URL, api_key="sk-1", http=http
     )
     assert (provider.name, provider.dialects) == (kind, row.dialects)
-    for dialect in row.dialects:
-        body = {"model": "m", DIALECTS[dialect].needs[0]: []}
-        call = DIALECTS[dialect].read(json.dumps(body).encode())
+    for dialect in (CHAT, COMPLETIONS, EMBEDDINGS):
+        if dialect.name not in row.dialects:
+            continue
+        call = dialect.read(json.dumps({"model": "m", dialect.needs[0]: []}).encode())
         with_answer = answering(200, JSON, [ANSWER.replace(b"choices", b"data")])
-        http._answer = (http if dialect != "openai.embeddings" else with_answer)._answer
+        http._answer = (http if dialect is not EMBEDDINGS else with_answer)._answer
         async with provider.send(call, model="m") as reply:
             assert [chunk async for chunk in reply.body]
         request = http.requests[-1]
         assert request.method == "POST"
-        assert request.url == (row.base_url or BASE_URL) + DIALECTS[dialect].path
+        assert request.url == (row.base_url or BASE_URL) + dialect.route
         assert (b"authorization", b"Bearer sk-1") in request.headers
         assert request.body == call.body.raw
     assert http.open == 0
+
+
+@pytest.mark.parametrize("kind", provider_kinds())
+def test_each_kind_can_be_made_and_takes_every_chat(kind: str) -> None:
+    """Natively or translated: a client may speak any of the four to any of them."""
+    base_url = None if provider_row(kind).base_url else BASE_URL
+    http = answering(200, JSON, [ANSWER])
+    provider = create_provider(kind, base_url=base_url, api_key="k", http=http, **SETTINGS)
+    chats = {"openai.chat", "openai.responses", "anthropic.messages", "gemini.generate"}
+    assert chats <= set(provider.speaks)
 
 
 async def test_headers_are_these_and_the_operators() -> None:
@@ -151,6 +172,11 @@ async def test_usage_is_asked_of_those_that_take_it(kind: str, asks: bool) -> No
         ({"base_url": "http://[::ffff:a9fe:a9fe]/v1"}, "base_url", "metadata"),
         ({"base_url": "http://Metadata.Google.Internal./v1"}, "base_url", "metadata"),
         ({"dialects": ["openai.chat", "openai.images"]}, "dialects", "openai.images"),
+        ({"kind": "bedrock", "api_key": "k"}, "region", "needs a region"),
+        ({"kind": "vertex", "api_key": "k", "project": "p"}, "location", "needs a location"),
+        ({"unsupported": "ignore"}, "unsupported", "refuse, announce, strict"),
+        ({"abilities": {"*": {"picture": False}}}, "abilities", "no ability 'picture'"),
+        ({"abilities": {"*": {"images": "no"}}}, "abilities", "images"),
         ({"headers": {"a b": "c"}}, "headers", "'a b'"),
         ({"headers": {"": "c"}}, "headers", "name"),
         ({"headers": {"x": "a\r\ny: b"}}, "headers", "'x'"),
@@ -195,7 +221,7 @@ async def test_a_dialect_that_is_not_spoken_is_not_sent() -> None:
     """Another deployment may be asked; nothing is held against this one."""
     http = answering(200, JSON, [ANSWER])
     provider = create_provider("groq", api_key="k", http=http)
-    call = DIALECTS["openai.embeddings"].read(b'{"model":"e","input":"x"}')
+    call = EMBEDDINGS.read(b'{"model":"e","input":"x"}')
     with pytest.raises(UpstreamModelMissing, match=r"does not speak openai\.embeddings") as caught:
         async with provider.send(call, model="e"):
             pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,10 @@ from starlette.types import Receive, Scope, Send
 from proxy_api._arrival import new_request_id
 from proxy_api._compose import Parts
 from proxy_api._gateway import Gateway
-from proxy_api._response import Surface
 from proxy_api._routes import add_error_shapes, add_routes
 from proxy_api._settings import Settings, checked, load_settings
+from proxy_api._surfaces import Surfaces, make_surfaces
 from proxy_api._version import __version__
-from proxy_core import CHAT, COMPLETIONS, EMBEDDINGS
 from proxy_logging import (
     LogObserver,
     Metrics,
@@ -35,11 +34,6 @@ from proxy_logging import (
 
 __all__ = ["GatewayApp", "create_app"]
 
-_HOT: Final = {
-    "/v1/chat/completions": CHAT,
-    "/v1/completions": COMPLETIONS,
-    "/v1/embeddings": EMBEDDINGS,
-}
 _ITS_OWN_STACK: Final = FastAPI.build_middleware_stack
 
 
@@ -51,13 +45,18 @@ class GatewayApp(FastAPI):
     """
 
     gateway: Gateway
-    surfaces: Mapping[str, Surface]
+    surfaces: Surfaces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._has_short_way():
-            surface = self.surfaces.get(scope["path"])
-            if surface is not None and scope["method"] == "POST":
+            path, is_post = scope["path"], scope["method"] == "POST"
+            surface = self.surfaces.exact.get(path)
+            if surface is not None and is_post:
                 await surface(scope, receive, send)
+                return
+            if is_post and (found := self.surfaces.find(path)) is not None:
+                row, model = found
+                await row.chosen(scope)(scope, receive, send, model)
                 return
         await super().__call__(scope, receive, _with_request_id(send))
 
@@ -123,9 +122,7 @@ def _app(gateway: Gateway) -> GatewayApp:
         redirect_slashes=False,
     )
     app.gateway = gateway
-    app.surfaces = {
-        path: Surface(dialect, gateway, gateway.logger) for path, dialect in _HOT.items()
-    }
+    app.surfaces = make_surfaces(gateway, gateway.logger)
     add_routes(app, gateway, app.surfaces)
     add_error_shapes(app)
     return app

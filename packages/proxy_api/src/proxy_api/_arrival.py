@@ -9,10 +9,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+import msgspec
 from starlette.types import Message, Receive, Scope
 
+from proxy_api._face import Face
 from proxy_core import Call, Headers
-from proxy_core.dialects import OpenAIDialect
 from proxy_core.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
 
 __all__ = ["ADMIN_SOCKET", "CLIENT_GONE", "Arrival", "ClientGone", "Departure", "GoneSignal"]
@@ -45,23 +46,24 @@ class Arrival:
         "_receive",
         "_scope",
         "departure",
-        "dialect",
+        "face",
         "is_committed",
         "is_stream",
+        "model",
         "received_at",
         "request_id",
         "surface",
         "trail",
     )
 
-    def __init__(
-        self, scope: Scope, receive: Receive, dialect: OpenAIDialect, surface: str
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, face: Face, model: str = "") -> None:
         self._scope = scope
         self._receive = receive
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-        self.dialect = dialect
-        self.surface = surface
+        self.face = face
+        self.model = model
+        """The name that the path says; empty where the body has to."""
+        self.surface = face.name
         # Never the client's own id: settling is idempotent by it, so a repeated one would be free.
         self.request_id = new_request_id()
         self.received_at = time.monotonic()
@@ -86,12 +88,30 @@ class Arrival:
     async def call(self, at_most: int) -> Call:
         """What is asked for. Raises RequestError, ClientGone."""
         raw = await self.body(at_most)
+        face = self.face
+        read = self._read_named if self.model else face.dialect.read
         if len(raw) > _LARGE:
-            call = await asyncio.to_thread(self.dialect.read, raw, self.request_id)
+            call = await asyncio.to_thread(read, raw, self.request_id)
         else:
-            call = self.dialect.read(raw, self.request_id)
+            call = read(raw, self.request_id)
         self.is_stream = call.stream
-        return call
+        return self._with_headers(call, face.passes) if face.passes else call
+
+    def _read_named(self, raw: bytes, request_id: str) -> Call:
+        """The call, where the path names the model."""
+        face, model = self.face, self.model
+        call = face.dialect.read(raw, request_id, model=model, stream=face.stream)
+        said, name = call.body.fields.get("model"), msgspec.json.encode(call.model)
+        if said is None or bytes(said) == name:
+            return call
+        # An upstream reads the body: it may name no other model than the key is judged by.
+        raw = call.body.replaced({"model": name})
+        return face.dialect.read(raw, request_id, model=model, stream=face.stream)
+
+    def _with_headers(self, call: Call, names: frozenset[bytes]) -> Call:
+        """The same with the client's headers of these names, each as often as it came."""
+        headers = tuple((name, value) for name, value in self._scope["headers"] if name in names)
+        return msgspec.structs.replace(call, headers=headers) if headers else call
 
     async def body(self, at_most: int) -> bytes:
         """The whole JSON body. Raises UnsupportedMedia, BodyTooLarge, ClientGone."""

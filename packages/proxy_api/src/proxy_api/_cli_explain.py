@@ -113,7 +113,13 @@ def _told_pool(pool: dict[str, Any], width: int) -> Iterator[str]:
     yield f"{pool['model']}: {pool['strategy']}{sticks}"
     for row in pool["deployments"]:
         place = "-" if row["place"] is None else row["place"]
-        yield f"  {place:>2}  {row['name']:{width}}  {row['reason']}"
+        yield f"  {place:>2}  {row['name']:{width}}  {row['reason']}; {_told_price(row['price'])}"
         for wait in row["waiting"]:
             known = f"credential {wait['credential']} {wait['reason']}"
             yield f"      {'':{width}}  {known} for {wait['free_in']:g} s more"
+
+
+def _told_price(price: dict[str, Any] | None) -> str:
+    if price is None:
+        return "no price"
+    return f"${price['input']:g} in, ${price['output']:g} out for 1M tokens ({price['source']})"

@@ -19,6 +19,7 @@ from proxy_api._keys import Chaos, Key, KeyRing, Keys, LocalOnly
 from proxy_api._listener import check_tls
 from proxy_api._loopback import is_loopback_host
 from proxy_api._plan import Breaker, Deployment, Fallback, Route
+from proxy_api._pricing import cost_of, costs_of
 from proxy_api._recorder import Recorder
 from proxy_api._settings import Settings
 from proxy_api._settings_models import (
@@ -26,7 +27,6 @@ from proxy_api._settings_models import (
     KeySettings,
     LimitSettings,
     ModelSettings,
-    PriceSettings,
     ProviderSettings,
 )
 from proxy_api._snapshot import Runtime, Snapshot
@@ -55,7 +55,6 @@ from proxy_core import (
     provider_row,
 )
 from proxy_core.errors import ConfigurationError
-from proxy_core.prices import Price
 from proxy_logging import NoTracer, Observer, Tracer, fan_out
 
 __all__ = ["Parts", "allowed_models", "check_listener", "compiled", "compose", "try_out", "tune"]
@@ -84,13 +83,18 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
         cache=NoCache(),
         condenser=KeepsContext(),
         ledger=NoLedger(),
-        recorder=Recorder(parts.observer, parts.tracer),
+        recorder=Recorder(
+            parts.observer,
+            parts.tracer,
+            flags_unpriced=settings.pricing.unpriced == "flag",
+        ),
         max_body=settings.server.max_body,
         admission=runtime.admission,
         retries=runtime.retries,
         rules=Rules(row.rule() for row in settings.routing.rules),
         is_sticky=settings.routing.sticky,
         fallbacks=_fallbacks(settings),
+        blocks_unpriced=settings.pricing.unpriced == "block",
         deployments=tuple(chain.from_iterable(route.deployments for route in routes.values())),
     )
 
@@ -220,7 +224,7 @@ def _member(model: ModelSettings, value: Deployment) -> Member[Deployment]:
         breaker=value.breaker,
         load=value.load or Load(),
         context=model.context,
-        price=None if price is None else (price.input, price.output),
+        price=None if price is None else price.rates,
     )
 
 
@@ -241,6 +245,8 @@ def _deployment(
     """One row. ``chosen`` are the targets between which some pool has a choice."""
     times = settings.timeouts_for(model)
     row = settings.providers[model.provider]
+    if row.unsupported is None:
+        row = row.model_copy(update={"unsupported": settings.routing.unsupported})
     identity = _identity(model.provider, row)
     endpoint = f"{identity}/{model.upstream}"
     return Deployment(
@@ -256,13 +262,10 @@ def _deployment(
         ),
         load=runtime.loads.setdefault(endpoint, Load()) if model.target in chosen else None,
         limits=None if model.limits is None else _limits("deployment", model.limits, None),
-        price=_price(model.price),
+        price=cost_of(settings, model, runtime.prices),
+        prices=costs_of(settings, model, runtime.prices),
         subject=f"deployment:{model.name}:{model.target}",
     )
-
-
-def _price(row: PriceSettings | None) -> Price | None:
-    return None if row is None else Price.usd(input=row.input, output=row.output, cached=row.cached)
 
 
 def _breaker(
@@ -302,18 +305,35 @@ def _provider(
 ) -> Provider:
     found = runtime.providers.get(identity)
     if found is None:
-        found = create_provider(
+        found = _made(name, row, _http(name, row, runtime), observer)
+        runtime.providers[identity] = found
+    return found
+
+
+def _made(name: str, row: ProviderSettings, http: HttpClient, observer: Observer) -> Provider:
+    try:
+        return create_provider(
             row.kind,
             name=name,
             base_url=row.base_url,
             api_key=[_secret(secret) for secret in row.secrets],
             headers={header: value.get_secret_value() for header, value in row.headers.items()},
             dialects=row.dialects,
-            http=_http(name, row, runtime),
+            http=http,
             observer=observer,
+            region=row.region,
+            profile=row.profile,
+            instance_metadata=row.instance_metadata,
+            project=row.project,
+            location=row.location,
+            credentials_file=row.credentials_file,
+            api_version=row.api_version,
+            unsupported=row.unsupported or "refuse",
+            abilities=row.abilities,
         )
-        runtime.providers[identity] = found
-    return found
+    except ConfigurationError as error:
+        field = f".{error.param}" if error.param else ""
+        raise ConfigurationError(f"providers.{name}{field}: {error.message}") from None
 
 
 def _http(name: str, row: ProviderSettings, runtime: Runtime) -> HttpClient:
@@ -342,14 +362,14 @@ def _identity(name: str, row: ProviderSettings) -> str:
     plain = row.model_dump(mode="json", exclude=hidden)
     secrets = [secret.get_secret_value() for secret in (*row.secrets, *row.headers.values())]
     proxy = row.proxy and row.proxy.get_secret_value()
-    files = [_stamp(path) for path in _certificates(row)]
+    files = [_stamp(path) for path in _files(row)]
     told = json.dumps([name, plain, proxy, sorted(row.headers), secrets, files], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _certificates(row: ProviderSettings) -> list[str]:
+def _files(row: ProviderSettings) -> list[str]:
     cert = row.client_cert
-    named = (row.ca, cert and cert.cert, cert and cert.key)
+    named = (row.ca, cert and cert.cert, cert and cert.key, row.credentials_file)
     return [path for path in named if path]
 
 

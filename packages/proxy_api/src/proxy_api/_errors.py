@@ -1,4 +1,4 @@
-"""Our errors as a client sees them: one table from types to statuses, and OpenAI's shape."""
+"""Our errors as facts for a client: one table from types to statuses. Shapes write them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import math
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import Final, Literal, NamedTuple
 
 from proxy_core import errors, rate_limit_headers, retry_headers
 
-__all__ = ["ErrorAnswer", "answer_to", "code_of", "error_event", "status_of", "telling_of"]
+__all__ = ["Fault", "LimitStyle", "code_of", "fault_of", "status_of", "telling_of", "wait_headers"]
 
 Headers = list[tuple[bytes, bytes]]
+LimitStyle = Literal["openai", "anthropic"]
 
 _LONG_WAIT: Final = 60.0
 """Seconds above which SDKs must not wait: one would sleep for days, another retries at once."""
@@ -43,6 +42,7 @@ _TABLE: Final[Mapping[type[Exception], _Row]] = MappingProxyType(
         errors.UpstreamThrottled: _Row(429, "rate_limit_error"),
         errors.UpstreamModelMissing: _Row(404, "invalid_request_error"),
         errors.UpstreamRejected: _Row(400, "invalid_request_error"),
+        errors.NotCarried: _Row(400, "invalid_request_error"),
         # A refused credential is ours, not the client's, so it is no 401 here.
         errors.UpstreamError: _Row(502, "server_error"),
         errors.ProxyError: _Row(500, "server_error"),
@@ -51,19 +51,35 @@ _TABLE: Final[Mapping[type[Exception], _Row]] = MappingProxyType(
 )
 _SAYS_LITTLE: Final = (
     errors.CircuitOpen,
+    errors.NotCarried,
     errors.UpstreamModelMissing,
     errors.UpstreamRefusedCredential,
 )
+_FULL: Final = (
+    errors.Overloaded,
+    errors.CircuitOpen,
+    errors.PoolExhausted,
+    errors.UpstreamFailed,
+)
+_OUR_OWN: Final = "The proxy met an error of its own; its log has the request id."
 _WORTH_WAITING: Final = frozenset({429, 503})
 _BUSY: Final = frozenset({503, 529})
 
 
-class ErrorAnswer(NamedTuple):
-    """A whole error answer."""
+class Fault(NamedTuple):
+    """An error as a client is told of it, whatever the shape."""
 
     status: int
-    headers: Headers
-    body: bytes
+    type: str
+    """OpenAI's word for its kind."""
+    message: str
+    code: str
+    param: str | None = None
+    """The path of the field that is wrong."""
+    wait: float | None = None
+    """Seconds until it is worth asking again, where that is known."""
+    is_overload: bool = False
+    """Whether somebody is full, and another moment will do."""
 
 
 def status_of(error: Exception) -> int:
@@ -80,17 +96,26 @@ def status_of(error: Exception) -> int:
     return _row(error).status
 
 
-def answer_to(error: Exception) -> ErrorAnswer:
-    """Status, headers and body for a client that has not got a status yet."""
-    status = status_of(error)
-    body = _body(error)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    return ErrorAnswer(status, headers + _retry_headers(error, status), body)
+def fault_of(error: Exception) -> Fault:
+    """What there is to tell of an error; of one that isn't ours, no more than that it was."""
+    status, telling = status_of(error), telling_of(error)
+    return Fault(
+        status,
+        "rate_limit_error" if status == 429 else _row(telling).type,
+        error.message if isinstance(error, errors.ProxyError) else _OUR_OWN,
+        code_of(error),
+        telling.param if isinstance(telling, errors.ProxyError) else None,
+        _wait(error),
+        status == 503 and isinstance(telling, _FULL),
+    )
 
 
-def error_event(error: Exception) -> bytes:
-    """The error as an event, for a client whose 200 is spent. Both OpenAI SDKs raise on it."""
-    return b"data: " + _body(error) + b"\n\n"
+def wait_headers(error: Exception, style: LimitStyle) -> Headers:
+    """When to ask again, and where the key stands with its limits, as that style names them."""
+    if isinstance(error, errors.LimitExceeded):
+        states = rate_limit_headers(error.states, style=style, now=time.time())
+        return retry_headers(error) + states
+    return _retry_headers(error, status_of(error))
 
 
 def _row(error: Exception) -> _Row:
@@ -104,27 +129,14 @@ def code_of(error: Exception) -> str:
         return telling.upstream_code or telling.code
     if isinstance(telling, errors.LimitExceeded) and telling.limit == "budget":
         return "insufficient_quota"
+    if isinstance(telling, errors.NotCarried):
+        return telling.code
     return error.code if isinstance(error, errors.ProxyError) else "internal_error"
 
 
 def telling_of(error: Exception) -> Exception:
     """The error that says most: of several deployments' that of the last one asked."""
     return _most_telling(error) if isinstance(error, errors.NoDeploymentAnswered) else error
-
-
-def _body(error: Exception) -> bytes:
-    telling = telling_of(error)
-    told = "The proxy met an error of its own; its log has the request id."
-    return msgspec.json.encode(
-        {
-            "error": {
-                "message": error.message if isinstance(error, errors.ProxyError) else told,
-                "type": "rate_limit_error" if status_of(error) == 429 else _row(telling).type,
-                "param": telling.param if isinstance(telling, errors.ProxyError) else None,
-                "code": code_of(error),
-            }
-        }
-    )
 
 
 def _most_telling(error: errors.NoDeploymentAnswered) -> Exception:
@@ -142,8 +154,6 @@ def _never_fits(error: errors.LimitExceeded) -> bool:
 
 
 def _retry_headers(error: Exception, status: int) -> Headers:
-    if isinstance(error, errors.LimitExceeded):
-        return retry_headers(error) + rate_limit_headers(error.states, now=time.time())
     wait = _wait(error)
     if isinstance(telling_of(error), errors.UpstreamRefusedCredential):
         return [(b"x-should-retry", b"false")]

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy_api._compose import allowed_models
 from proxy_api._plan import Deployment, Route
+from proxy_api._pricing import told_price
 from proxy_api._settings import Settings
 from proxy_api._snapshot import UNSAID_OUTPUT, Snapshot, credentials_of
 from proxy_core import (
@@ -131,6 +132,7 @@ class _Pools:
             "breaker": row.breaker.state if self._live else None,
             "credentials": None if credentials is None else len(credentials),
             "waiting": waiting,
+            "price": told_price(attempt.price),
         }
 
 

@@ -1,188 +1,94 @@
-"""The document of the API. The hot routes bypass FastAPI, so their schemas are written here.
-
-They name what the proxy reads and what SDKs rely on; every other field passes through, so each
-schema allows more. Source: OpenAI's published API reference.
-"""
+"""The document of the API. The hot routes bypass FastAPI, so what they take is said here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-__all__ = ["described", "document", "metrics_answers", "model_route", "models_answers"]
+from proxy_api._openapi_schemas import SCHEMAS, TEXT, Schema, ref
 
-Schema = dict[str, Any]
-
-_TEXT: Final[Schema] = {"type": "string"}
-_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+__all__ = ["described", "document", "metrics_answers", "model_route", "models_route"]
 
 
-def _object(required: list[str], **properties: Schema) -> Schema:
-    return {
-        "type": "object",
-        "required": required,
-        "properties": properties,
-        "additionalProperties": True,
-    }
+class _Row(NamedTuple):
+    """A hot route: a sentence, and the names of its schemas."""
+
+    summary: str
+    request: str
+    answer: str
+    event: str | None = None
+    error: str = "Error"
 
 
-def _array(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
+class _Listing(NamedTuple):
+    list: str
+    one: str
+    error: str = "Error"
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_MODEL: Final[Schema] = {
-    "type": "string",
-    "minLength": 1,
-    "description": "One of GET /v1/models.",
-    "examples": ["smollm2"],
-}
-_STREAM: Final[Schema] = {
-    "type": ["boolean", "null"],
-    "default": False,
-    "description": "Answer with server-sent events.",
-}
-_STREAM_OPTIONS: Final[Schema] = {
-    "anyOf": [_object([], include_usage={"type": "boolean"}), {"type": "null"}],
-    "description": "`include_usage` asks for a last event with the usage.",
-}
-_CAP: Final[Schema] = {"type": ["integer", "null"], "description": "The most tokens to generate."}
-_FINISH: Final[Schema] = {
-    "enum": ["stop", "length", "tool_calls", "content_filter", "function_call", None],
-}
-_HEAD: Final[dict[str, Schema]] = {"id": _TEXT, "created": {"type": "integer"}, "model": _TEXT}
-
-_SCHEMAS: Final[Mapping[str, Schema]] = MappingProxyType(
+_HOT: Final[Mapping[str, _Row]] = MappingProxyType(
     {
-        "ChatRequest": _object(
-            ["model", "messages"],
-            model=_MODEL,
-            messages={
-                **_array(
-                    _object(["role"], role=_TEXT, content={"type": ["string", "array", "null"]}),
-                ),
-                "examples": [[{"role": "user", "content": "Hello"}]],
-            },
-            stream=_STREAM,
-            stream_options=_STREAM_OPTIONS,
-            max_completion_tokens=_CAP,
-            max_tokens=_CAP,
+        "/v1/chat/completions": _Row(
+            "A chat completion, whole or streamed", "ChatRequest", "ChatAnswer", "ChatChunk"
         ),
-        "ChatAnswer": _object(
-            ["id", "object", "created", "model", "choices"],
-            **_HEAD,
-            object={"const": "chat.completion"},
-            choices=_array(
-                _object(
-                    ["index", "message", "finish_reason"],
-                    index=_COUNT,
-                    message=_object(["role"], role=_TEXT, content={"type": ["string", "null"]}),
-                    finish_reason=_FINISH,
-                )
-            ),
-            usage=_ref("Usage"),
-        ),
-        "ChatChunk": _object(
-            ["id", "object", "created", "model", "choices"],
-            **_HEAD,
-            object={"const": "chat.completion.chunk"},
-            choices=_array(
-                _object(["index", "delta"], index=_COUNT, delta=_object([]), finish_reason=_FINISH)
-            ),
-        ),
-        "CompletionRequest": _object(
-            ["model", "prompt"],
-            model=_MODEL,
-            prompt={"type": ["string", "array"]},
-            stream=_STREAM,
-            stream_options=_STREAM_OPTIONS,
-            max_tokens=_CAP,
-        ),
-        "CompletionAnswer": _object(
-            ["id", "object", "created", "model", "choices"],
-            **_HEAD,
-            object={"const": "text_completion"},
-            choices=_array(
-                _object(
-                    ["index", "text", "finish_reason"],
-                    index=_COUNT,
-                    text=_TEXT,
-                    finish_reason=_FINISH,
-                )
-            ),
-            usage=_ref("Usage"),
-        ),
-        "EmbeddingRequest": _object(
-            ["model", "input"],
-            model=_MODEL,
-            input={"type": ["string", "array"]},
-            encoding_format={"enum": ["float", "base64"]},
-        ),
-        "EmbeddingAnswer": _object(
-            ["object", "model", "data"],
-            object={"const": "list"},
-            model=_TEXT,
-            data=_array(
-                _object(
-                    ["index", "embedding"],
-                    index=_COUNT,
-                    embedding={"type": ["array", "string"]},
-                    object=_TEXT,
-                )
-            ),
-            usage=_ref("Usage"),
-        ),
-        "Model": _object(
-            ["id", "object", "created", "owned_by"],
-            id=_TEXT,
-            object={"const": "model"},
-            created={"type": "integer"},
-            owned_by=_TEXT,
-        ),
-        "ModelList": _object(
-            ["object", "data"], object={"const": "list"}, data=_array(_ref("Model"))
-        ),
-        "Usage": _object(
-            ["prompt_tokens", "total_tokens"],
-            prompt_tokens=_COUNT,
-            completion_tokens=_COUNT,
-            total_tokens=_COUNT,
-        ),
-        "Error": _object(
-            ["error"],
-            error=_object(
-                ["message", "type", "param", "code"],
-                message=_TEXT,
-                type=_TEXT,
-                param={"type": ["string", "null"]},
-                code={"type": ["string", "null"]},
-            ),
-        ),
-    }
-)
-
-_HOT: Final[Mapping[str, tuple[str, str, str, str | None]]] = MappingProxyType(
-    {
-        "/v1/chat/completions": (
-            "A chat completion, whole or streamed",
-            "ChatRequest",
-            "ChatAnswer",
-            "ChatChunk",
-        ),
-        "/v1/completions": (
+        "/v1/completions": _Row(
             "A text completion, whole or streamed",
             "CompletionRequest",
             "CompletionAnswer",
             "CompletionAnswer",
         ),
-        "/v1/embeddings": ("Embeddings", "EmbeddingRequest", "EmbeddingAnswer", None),
+        "/v1/embeddings": _Row("Embeddings", "EmbeddingRequest", "EmbeddingAnswer"),
+        "/v1/responses": _Row(
+            "An answer of OpenAI's Responses API, whole or streamed",
+            "ResponsesRequest",
+            "ResponsesAnswer",
+            "ResponsesEvent",
+        ),
+        "/v1/messages": _Row(
+            "An answer of Anthropic's Messages API, whole or streamed",
+            "MessagesRequest",
+            "MessagesAnswer",
+            "MessagesEvent",
+            "AnthropicError",
+        ),
+        "/v1/messages/count_tokens": _Row(
+            "The tokens of a request of Anthropic's Messages API",
+            "CountRequest",
+            "CountAnswer",
+            None,
+            "AnthropicError",
+        ),
+        "/v1beta/models/{model:path}:generateContent": _Row(
+            "An answer of Google's Gemini API, whole",
+            "GenerateRequest",
+            "GenerateAnswer",
+            None,
+            "GeminiError",
+        ),
+        "/v1beta/models/{model:path}:streamGenerateContent": _Row(
+            "The same as a stream: of events with alt=sse, else as a JSON array",
+            "GenerateRequest",
+            "GenerateAnswers",
+            "GenerateAnswer",
+            "GeminiError",
+        ),
+        "/v1beta/models/{model:path}:countTokens": _Row(
+            "The tokens of a request of Google's Gemini API",
+            "GeminiCountRequest",
+            "GeminiCountAnswer",
+            None,
+            "GeminiError",
+        ),
+    }
+)
+_LISTS: Final[Mapping[str, _Listing]] = MappingProxyType(
+    {
+        "/v1/models": _Listing("ModelList", "Model"),
+        "/v1beta/models": _Listing("GeminiModelList", "GeminiModel", "GeminiError"),
     }
 )
 _ERRORS: Final[Mapping[int, str]] = MappingProxyType(
@@ -202,38 +108,62 @@ _ERRORS: Final[Mapping[int, str]] = MappingProxyType(
 
 
 def described(path: str) -> dict[str, Any]:
-    """What ``add_api_route`` is told about a hot route."""
-    summary, request, answer, chunk = _HOT[path]
-    content: dict[str, Any] = {"application/json": {"schema": _ref(answer)}}
-    if chunk is not None:
-        content["text/event-stream"] = {"schema": _ref(chunk)}
-    body = {"required": True, "content": {"application/json": {"schema": _ref(request)}}}
+    """What ``add_api_route`` is told about a hot route; nothing about an alias, which is hidden."""
+    row = _HOT.get(path)
+    if row is None:
+        return {}
+    content: dict[str, Any] = {"application/json": {"schema": ref(row.answer)}}
+    if row.event is not None:
+        content["text/event-stream"] = {"schema": ref(row.event)}
+    body = {"required": True, "content": {"application/json": {"schema": ref(row.request)}}}
     return {
-        "summary": summary,
+        "summary": row.summary,
         "tags": ["inference"],
         "responses": {
             200: {"description": "The answer.", "content": content},
-            **_error_answers(*_ERRORS),
+            **_error_answers(*_ERRORS, schema=row.error),
         },
-        "openapi_extra": {"requestBody": body},
+        "openapi_extra": {"requestBody": body, **_named(path)},
     }
 
 
-def models_answers() -> dict[int | str, dict[str, Any]]:
-    """``responses`` of the models' list."""
-    return {200: _answer("The models.", "ModelList"), **_error_answers(401, 403)}
+def models_route(path: str) -> dict[str, Any]:
+    """What a route of the models' list is told."""
+    schemas = _LISTS.get(path)
+    if schemas is None:
+        return {}
+    answers = _error_answers(401, 403, schema=schemas.error)
+    return {
+        "summary": "The models that the key may ask for",
+        "tags": ["models"],
+        "responses": {200: _answer("The models.", schemas.list), **answers},
+    }
 
 
-def model_route() -> dict[str, Any]:
+def model_route(path: str) -> dict[str, Any]:
     """What the route of one model is told. FastAPI isn't shown the parameter: it adds a 422."""
-    name = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
-    answers = {200: _answer("The model.", "Model"), **_error_answers(401, 403, 404)}
-    return {"responses": answers, "openapi_extra": {"parameters": [name]}}
+    schemas = _LISTS.get(path.partition("/{")[0])
+    if schemas is None:
+        return {}
+    answers = _error_answers(401, 403, 404, schema=schemas.error)
+    return {
+        "summary": "One model; its name may hold slashes",
+        "tags": ["models"],
+        "responses": {200: _answer("The model.", schemas.one), **answers},
+        "openapi_extra": _named(path),
+    }
+
+
+def _named(path: str) -> dict[str, Any]:
+    """The parameter of a path with a model in it."""
+    if "{model" not in path:
+        return {}
+    return {"parameters": [{"name": "model", "in": "path", "required": True, "schema": TEXT}]}
 
 
 def metrics_answers() -> dict[int | str, dict[str, Any]]:
     """``responses`` of the metrics."""
-    text = {"text/plain": {"schema": _TEXT}}
+    text = {"text/plain": {"schema": TEXT}}
     return {200: {"description": "The metrics.", "content": text}, **_error_answers(401, 403)}
 
 
@@ -243,15 +173,15 @@ def document(app: FastAPI) -> Schema:
         title=app.title, version=app.version, routes=app.routes, summary="A gateway to LLMs"
     )
     components = whole.setdefault("components", {})
-    components["schemas"] = {**components.get("schemas", {}), **_SCHEMAS}
+    components["schemas"] = {**components.get("schemas", {}), **SCHEMAS}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     whole["security"] = [{"key": []}, {}]
     return whole
 
 
-def _error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _answer(_ERRORS[status], "Error") for status in statuses}
+def _error_answers(*statuses: int, schema: str = "Error") -> dict[int | str, dict[str, Any]]:
+    return {status: _answer(_ERRORS[status], schema) for status in statuses}
 
 
 def _answer(told: str, schema: str) -> dict[str, Any]:
-    return {"description": told, "content": {"application/json": {"schema": _ref(schema)}}}
+    return {"description": told, "content": {"application/json": {"schema": ref(schema)}}}

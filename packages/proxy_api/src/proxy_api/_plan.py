@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -28,12 +28,13 @@ from proxy_core.errors import (
     UpstreamError,
     UpstreamThrottled,
 )
-from proxy_core.prices import Price
+from proxy_core.prices import Price, PriceList
 
 __all__ = [
     "NO_FALLBACKS",
     "Attempt",
     "Breaker",
+    "Cost",
     "Course",
     "Deployment",
     "Fallback",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 Breaker = CircuitBreaker | AlwaysClosed
+Cost = Price | PriceList
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,10 @@ class Deployment:
     """None where no pool has a choice to make."""
     limits: Limits | None = None
     """What it may be asked for, by all keys together."""
-    price: Price | None = None
+    price: Cost | None = None
+    """None: nobody knows it."""
+    prices: Callable[[str], Cost | None] | None = None
+    """By the upstream's name, where a ``*`` leaves open which model is asked."""
     subject: str = ""
     """Whose limits they are, for the limiter."""
     _fixed: Attempt | None = field(init=False, repr=False, default=None)
@@ -75,7 +80,8 @@ class Deployment:
 
     def _attempt(self, model: str) -> Attempt:
         name = f"{self.provider.name}/{model}"
-        return Attempt(self, model, name, self.provider.name, _printable(name))
+        price = self.price if self.prices is None else self.prices(model)
+        return Attempt(self, model, name, self.provider.name, _printable(name), price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +100,20 @@ class Route:
     pool: Pool[Deployment]
     patience: float = field(init=False)
     """Seconds that the slowest attempt may take."""
-    dearest: Price | None = field(init=False)
-    """What its tokens cost at most; None when somebody's price isn't known."""
 
     def __post_init__(self) -> None:
         rows = self.deployments
         object.__setattr__(self, "patience", max(row.timeouts.total for row in rows))
-        object.__setattr__(self, "dearest", _dearest([row.price for row in rows]))
+
+    def dearest(self, wildcard: str, size: int, output: int) -> int | None:
+        """Nano-dollars that so many tokens cost at most; None: somebody's price isn't known."""
+        most = 0
+        for row in self.deployments:
+            price = row.attempt(wildcard).price
+            if price is None:
+                return None
+            most = max(most, price.dearest(size, output))
+        return most
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -118,6 +131,7 @@ class Attempt(NamedTuple):
     provider: str
     shown: bytes
     """Provider and model for a header: what can't be printed is left out."""
+    price: Cost | None
 
     def is_full(self, limit: LimitExceeded) -> UpstreamError:
         """Its own limits are reached, which is no fault of the client's key: another is asked."""
@@ -240,16 +254,6 @@ class Course:
             useful=0.0 if deployment.load is None else deployment.load.seconds(now) or 0.0,
         )
         return wait is not None
-
-
-def _dearest(prices: list[Price | None]) -> Price | None:
-    known = [price for price in prices if price is not None]
-    if len(known) < len(prices) or not known:
-        return None
-    return Price(
-        input=max(max(price.input, price.cached) for price in known),
-        output=max(price.output for price in known),
-    )
 
 
 def _printable(text: str) -> bytes:

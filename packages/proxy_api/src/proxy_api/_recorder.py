@@ -12,6 +12,7 @@ from proxy_api._errors import code_of, status_of, telling_of
 from proxy_api._plan import Attempt, Plan
 from proxy_core import Call, Headers, Reply, Usage
 from proxy_core.errors import (
+    NotCarried,
     RequestError,
     ShuttingDown,
     UpstreamError,
@@ -62,9 +63,10 @@ _NONE_USED: Final = _NotKnown()
 class Recorder:
     """Makes a Record for each request; tells the observer and the tracer."""
 
-    def __init__(self, observer: Observer, tracer: Tracer) -> None:
+    def __init__(self, observer: Observer, tracer: Tracer, *, flags_unpriced: bool = False) -> None:
         self.observer = observer
         self.tracer = tracer
+        self.flags_unpriced = flags_unpriced
         self._makes = Record if isinstance(tracer, NoTracer) else _Traced
 
     def record(self, arrival: Arrival) -> Record:
@@ -77,6 +79,7 @@ class Record:
     __slots__ = (
         "_arrival",
         "_first_sent_at",
+        "_flags_unpriced",
         "_observe",
         "_reply",
         "attempted",
@@ -91,6 +94,7 @@ class Record:
     def __init__(self, arrival: Arrival, recorder: Recorder) -> None:
         self._arrival = arrival
         self._observe = recorder.observer
+        self._flags_unpriced = recorder.flags_unpriced
         self.surface = arrival.surface
         self.call: Call | None = None
         self.plan: Plan | None = None
@@ -127,10 +131,10 @@ class Record:
 
     def spent(self) -> Spent:
         """What the answer has used, so far as it is known by now."""
-        usage = Usage() if self._reply is None else self._reply.usage
-        asked = self.attempted
-        if asked is not None and asked.deployment.price is not None:
-            self.cost = asked.deployment.price.of(usage)
+        reply, asked = self._reply, self.attempted
+        usage = Usage() if reply is None else reply.usage
+        if asked is not None and asked.price is not None:
+            self.cost = 0 if reply is None else asked.price.of(usage)
         return Spent(usage.input_tokens + usage.output_tokens, usage.output_tokens, self.cost)
 
     def failed(self, attempt: Attempt, failure: UpstreamError, began: float) -> None:
@@ -158,8 +162,8 @@ class Record:
         if self._first_sent_at is not None:
             overhead = self._first_sent_at - self._arrival.received_at
             headers.append((b"x-llm-proxy-overhead-ms", b"%.1f" % (overhead * 1000)))
-        if not reply.stream and self.attempted and self.attempted.deployment.price is not None:
-            cost = self.attempted.deployment.price.of(reply.usage)
+        if not reply.stream and self.attempted and self.attempted.price is not None:
+            cost = self.attempted.price.of(reply.usage)
             headers.append((b"x-llm-proxy-cost", b"%.9f" % (cost / 1e9)))
         return reply
 
@@ -193,8 +197,9 @@ class Record:
         status, outcome, code = _FINE
         if error is not None:
             status, outcome, code = self._ended_by(error)
-        content_at = None
+        content_at, is_unpriced = None, False
         if reply is not None:
+            is_unpriced = self._flags_unpriced and asked is not None and asked.price is None
             usage = reply.usage
             content_at = reply.content_at if reply.stream else None
         return RequestFinished(
@@ -218,6 +223,7 @@ class Record:
             cached_tokens=usage.cached_tokens,
             usage_estimated=not usage.reported,
             cost=self.cost,
+            unpriced=is_unpriced,
         )
 
     def _ended_by(self, error: BaseException) -> tuple[int, Outcome, str]:
@@ -228,7 +234,7 @@ class Record:
             error = ShuttingDown("The server ended first.")
         if not isinstance(error, Exception) or isinstance(error, ClientGone):
             return 200 if self.is_committed else GONE, "gone", ""
-        refused = isinstance(telling_of(error), RequestError | UpstreamRejected)
+        refused = isinstance(telling_of(error), RequestError | UpstreamRejected | NotCarried)
         status = 200 if self.is_committed else status_of(error)
         return status, "refused" if refused else "failed", code_of(error)
 

@@ -1,9 +1,10 @@
-"""The ordinary routes: models, health, metrics, docs; and OpenAI's shape for every error."""
+"""The ordinary routes: models, health, metrics, docs; and a shape for every error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, Final, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,20 +15,42 @@ from starlette.types import Receive, Scope, Send
 
 from proxy_api import _openapi
 from proxy_api._admin import add_admin
-from proxy_api._errors import answer_to
+from proxy_api._arrival import new_request_id
+from proxy_api._error_shapes import (
+    ErrorAnswer,
+    Shape,
+    answer_of,
+    answer_to,
+    shape_for,
+)
+from proxy_api._errors import Fault
 from proxy_api._gateway import Gateway
 from proxy_api._keys import Key, is_addressed_locally
 from proxy_api._loopback import is_loopback_host
+from proxy_api._models_list import Listed, listed, listed_one
 from proxy_api._response import Surface
+from proxy_api._surfaces import MODEL_LISTS, ModelPath, Surfaces
 from proxy_core.errors import InvalidRequest, ModelNotFound, PermissionRefused, ProxyError
 
 __all__ = ["add_error_shapes", "add_routes"]
 
 
-def add_routes(app: FastAPI, gateway: Gateway, surfaces: Mapping[str, Surface]) -> None:
+_HIDDEN: Final[Mapping[str, Any]] = MappingProxyType({"include_in_schema": False})
+
+
+def add_routes(app: FastAPI, gateway: Gateway, surfaces: Surfaces) -> None:
     """Register every route; the hot ones too, for apps with middleware and for mounting."""
-    for path, surface in surfaces.items():
-        app.add_api_route(path, _handover(surface), methods=["POST"], **_openapi.described(path))
+    for path, surface in surfaces.exact.items():
+        app.add_api_route(
+            path, _handover(surface), methods=["POST"], **(_openapi.described(path) or _HIDDEN)
+        )
+    for row in surfaces.named:
+        app.add_api_route(
+            row.pattern,
+            _named_handover(row),
+            methods=["POST"],
+            **(_openapi.described(row.pattern) or _HIDDEN),
+        )
     _add_models(app, gateway)
     _add_health(app, gateway)
     _add_scoped(app, gateway)
@@ -35,19 +58,18 @@ def add_routes(app: FastAPI, gateway: Gateway, surfaces: Mapping[str, Surface]) 
 
 
 def add_error_shapes(app: FastAPI) -> None:
-    """Answer every error as OpenAI does, never with ``{"detail": …}``."""
+    """Answer every error as the client's own API does, never with ``{"detail": …}``."""
 
-    async def ours(_: Request, error: Exception) -> Response:
-        return _answer(error)
+    async def ours(request: Request, error: Exception) -> Response:
+        return _answer(request, error)
 
     async def http(request: Request, error: Exception) -> Response:
         return _http_error(request, cast(HTTPException, error))
 
-    async def invalid(_: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         first = cast(RequestValidationError, error).errors()[0]
-        return _answer(
-            InvalidRequest(f"{first['msg']}.", param=".".join(map(str, first["loc"][1:])))
-        )
+        field = ".".join(map(str, first["loc"][1:]))
+        return _answer(request, InvalidRequest(f"{first['msg']}.", param=field))
 
     app.add_exception_handler(ProxyError, ours)
     app.add_exception_handler(HTTPException, http)
@@ -69,12 +91,13 @@ class _Caller:
 class _Handover(Response):
     """A response that hands its ASGI call over to a surface."""
 
-    def __init__(self, surface: Surface) -> None:
+    def __init__(self, surface: Surface, model: str = "") -> None:
         super().__init__()
         self._surface = surface
+        self._model = model
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._surface(scope, receive, send)
+        await self._surface(scope, receive, send, self._model)
 
 
 def _handover(surface: Surface) -> Any:
@@ -85,37 +108,44 @@ def _handover(surface: Surface) -> Any:
     return hot
 
 
+def _named_handover(row: ModelPath) -> Any:
+    async def hot(request: Request) -> Response:
+        return _Handover(row.chosen(request.scope), request.path_params["model"])
+
+    return hot
+
+
 def _add_models(app: FastAPI, gateway: Gateway) -> None:
-    def key_of(request: Request) -> Key:
-        return gateway.snapshot.keys.authenticate(_Caller(request))
+    async def models(request: Request) -> Response:
+        names = gateway.snapshot.names(_key_of(gateway, request))
+        shape = _shape(request)
+        return _told(listed([_listed(name, gateway) for name in names], shape), shape)
 
-    @app.get(
-        "/v1/models",
-        tags=["models"],
-        summary="The models that the key may ask for",
-        responses=_openapi.models_answers(),
-    )
-    async def models(request: Request) -> JSONResponse:
-        names = gateway.snapshot.names(key_of(request))
-        return JSONResponse({"object": "list", "data": [_model(name, gateway) for name in names]})
-
-    @app.get(
-        "/v1/models/{model:path}",  # noqa: FAST003 - a parameter that FastAPI sees brings a 422
-        tags=["models"],
-        summary="One model; its name may hold slashes",
-        **_openapi.model_route(),
-    )
-    async def model(request: Request) -> JSONResponse:
-        key, model = key_of(request), request.path_params["model"]
+    async def model(request: Request) -> Response:
+        key, model = _key_of(gateway, request), request.path_params["model"]
         if not key.may_use(model) or gateway.snapshot.routes.lookup(model) is None:
             raise ModelNotFound(f"There is no model {model!r} for this key.", param="model")
-        return JSONResponse(_model(model, gateway))
+        shape = _shape(request)
+        return _told(listed_one(_listed(model, gateway), shape), shape)
+
+    for path in MODEL_LISTS:
+        app.add_api_route(path, models, **(_openapi.models_route(path) or _HIDDEN))
+        one = path + "/{model:path}"  # FastAPI isn't shown the parameter: it would bring a 422
+        app.add_api_route(one, model, **(_openapi.model_route(one) or _HIDDEN))
 
 
-def _model(name: str, gateway: Gateway) -> dict[str, Any]:
+def _key_of(gateway: Gateway, request: Request) -> Key:
+    return gateway.snapshot.keys.authenticate(_Caller(request))
+
+
+def _listed(name: str, gateway: Gateway) -> Listed:
     match = gateway.snapshot.routes.lookup(name)
     owner = match.values[0].deployments[0].provider.name if match else ""
-    return {"id": name, "object": "model", "created": gateway.started_at, "owned_by": owner}
+    return Listed(name, owner, gateway.started_at)
+
+
+def _told(content: dict[str, Any], shape: Shape) -> Response:
+    return JSONResponse(content, headers=_ids(shape, new_request_id()))
 
 
 def _add_health(app: FastAPI, gateway: Gateway) -> None:
@@ -182,13 +212,27 @@ def _http_error(request: Request, error: HTTPException) -> Response:
         405: f"The route {path} does not take {method}.",
     }.get(error.status_code, str(error.detail))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    content = {
-        "error": {"message": told, "type": "invalid_request_error", "param": None, "code": code}
-    }
-    return JSONResponse(content, error.status_code, error.headers)
+    fault = Fault(error.status_code, "invalid_request_error", told, code)
+    shape, request_id = _shape(request), new_request_id()
+    headers = [(k.encode(), v.encode()) for k, v in (error.headers or {}).items()]
+    return _whole(answer_of(fault, shape, request_id, headers), shape, request_id)
 
 
-def _answer(error: Exception) -> Response:
-    answer = answer_to(error)
+def _answer(request: Request, error: Exception) -> Response:
+    shape, request_id = _shape(request), new_request_id()
+    return _whole(answer_to(error, shape, request_id), shape, request_id)
+
+
+def _whole(answer: ErrorAnswer, shape: Shape, request_id: str) -> Response:
     headers = {name.decode(): value.decode() for name, value in answer.headers}
-    return Response(answer.body, answer.status, headers)
+    return Response(answer.body, answer.status, headers | _ids(shape, request_id))
+
+
+def _ids(shape: Shape, request_id: str) -> dict[str, str]:
+    return {name.decode(): request_id for name in shape.id_headers}
+
+
+def _shape(request: Request) -> Shape:
+    """That of the path, as it is below where the app is mounted; else the client's."""
+    path: str = request.scope["path"]
+    return shape_for(path.removeprefix(request.scope.get("root_path", "")), _Caller(request).header)

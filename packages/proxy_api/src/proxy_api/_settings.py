@@ -23,6 +23,7 @@ from proxy_api._settings_models import (
     KeySettings,
     ModelSettings,
     ObservabilitySettings,
+    PricingSettings,
     ProviderSettings,
     RoutingSettings,
     ServerSettings,
@@ -63,6 +64,9 @@ class Settings(BaseSettings):
         description="Models that are asked when every deployment of one failed: a list of names, "
         "{on, to}, or a list of those.",
         examples=[{"chat": ["claude-sonnet-4-5"]}],
+    )
+    pricing: PricingSettings = Field(
+        default_factory=PricingSettings, description="What isn't priced, and discounts."
     )
     timeouts: TimeoutSettings = Field(
         default_factory=TimeoutSettings,

@@ -16,6 +16,7 @@ from proxy_api._settings_models import (
 )
 from proxy_api._urls import is_url
 from proxy_core import DIALECTS, ProviderRow, provider_kinds, provider_row
+from proxy_core.dialects import CODECS
 from proxy_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def check(
         *_models(settings, declared, rows["models"]),
         *_fallbacks(settings.fallbacks, declared),
         *_rules(settings.routing.rules, declared),
+        *_multipliers(settings.pricing.multiplier, declared),
+        *_prices(settings.models, rows["models"]),
         *_keys(settings.keys, declared, rows["keys"]),
         *_workers(settings),
         *_server(settings.server),
@@ -90,9 +93,12 @@ def _providers(settings: Settings) -> Iterator[Problem]:
             message = "only proxies that speak HTTP are supported"
             yield Problem(f"{path}.proxy", message, "Write http://host:port, or https")
         for i, dialect in enumerate(provider.dialects):
-            if dialect not in DIALECTS:
-                hint = _offer(dialect, DIALECTS, known_as="Known")
+            if dialect not in DIALECTS and dialect not in CODECS:
+                hint = _offer(dialect, {*DIALECTS, *CODECS}, known_as="Known")
                 yield Problem(f"{path}.dialects[{i}]", f"there is no dialect {dialect!r}", hint)
+        for needed in row.needs:
+            if not getattr(provider, needed):
+                yield Problem(f"{path}.{needed}", f"is missing: kind {row.kind} needs one")
         if row.needs_key and not provider.secrets:
             variable = row.key_variable or "API_KEY"
             hint = f'Write api_key: "${{{variable}}}", credential:NAME or file:/path'
@@ -210,6 +216,28 @@ def _rules(rules: Sequence[RuleSettings], declared: Declared) -> Iterator[Proble
             rule.rule()
         except ConfigurationError as error:
             yield Problem(path, error.message)
+
+
+def _multipliers(multiplier: Mapping[str, object], declared: Declared) -> Iterator[Problem]:
+    for name in multiplier:
+        if name not in declared.providers:
+            hint = _offer(name, declared.providers)
+            yield Problem(f"pricing.multiplier.{name}", f"there is no provider {name!r}", hint)
+
+
+def _prices(models: Sequence[ModelSettings], places: Sequence[int]) -> Iterator[Problem]:
+    for place, model in zip(places, models, strict=True):
+        path = f"models[{place}].price"
+        days: list[object] = []
+        for number, row in enumerate(model.price or ()):
+            if row.since in days:
+                hint = "Give each price of the list a day of its own, such as 2027-01-01"
+                same = f"begins when price[{days.index(row.since)}] does"
+                yield Problem(f"{path}[{number}].since", same, hint)
+            days.append(row.since)
+            above = [tier.above for tier in row.tiers]
+            if len(above) != len(set(above)):
+                yield Problem(path, "has two tiers with the same above", "Put both into one")
 
 
 def _keys(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
@@ -14,6 +13,7 @@ from proxy_api._settings_keys import (
     KeySettings,
     LimitSettings,
 )
+from proxy_api._settings_pricing import Prices, PriceSettings, PricingSettings, TierSettings
 from proxy_api._settings_routing import (
     BreakerSettings,
     FallbackSettings,
@@ -51,12 +51,14 @@ __all__ = [
     "ModelSettings",
     "ObservabilitySettings",
     "PriceSettings",
+    "PricingSettings",
     "ProviderSettings",
     "RetrySettings",
     "RoutingSettings",
     "RuleConditions",
     "RuleSettings",
     "ServerSettings",
+    "TierSettings",
     "TimeoutOverrides",
     "TimeoutSettings",
     "TlsSettings",
@@ -143,6 +145,40 @@ class ProviderSettings(Section):
     dialects: tuple[str, ...] = Field(
         default=(), description="What the provider speaks, where its kind doesn't say it."
     )
+    region: str | None = Field(
+        default=None, description="AWS's region (bedrock).", examples=["eu-central-1"]
+    )
+    profile: str | None = Field(
+        default=None, description="AWS's profile, instead of its usual chain (bedrock)."
+    )
+    instance_metadata: bool = Field(
+        default=False,
+        description="Let AWS's chain ask the instance metadata, a link-local address (bedrock).",
+    )
+    project: str | None = Field(default=None, description="Google's project (vertex).")
+    location: str | None = Field(
+        default=None, description="Google's location (vertex).", examples=["global", "europe-west4"]
+    )
+    credentials_file: str | None = Field(
+        default=None,
+        description="A service account's key file; none: GOOGLE_APPLICATION_CREDENTIALS (vertex).",
+        examples=["/etc/proxy/vertex.json"],
+    )
+    api_version: str | None = Field(
+        default=None,
+        description="Asks Azure's older API, with deployments in the URL (azure).",
+        examples=["2024-10-21"],
+    )
+    unsupported: Literal["refuse", "announce", "strict"] | None = Field(
+        default=None,
+        description="As routing.unsupported, for this provider's models.",
+    )
+    abilities: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=dict,
+        description="What models take, by patterns of their upstream names, where it isn't what "
+        "is known of them.",
+        examples=[{"my-model*": {"images": False}}],
+    )
     timeouts: TimeoutOverrides | None = Field(
         default=None, description="Times that differ from the general ones."
     )
@@ -151,20 +187,6 @@ class ProviderSettings(Section):
     def secrets(self) -> tuple[SecretStr, ...]:
         """Its keys, however they were given."""
         return (self.api_key,) if self.api_key is not None else self.api_keys
-
-
-class PriceSettings(Section):
-    """US dollars for a million tokens."""
-
-    input: Decimal = Field(ge=0, description="US dollars for a million tokens of input.")
-    output: Decimal = Field(
-        default=Decimal(0), ge=0, description="US dollars for a million tokens of output."
-    )
-    cached: Decimal | None = Field(
-        default=None,
-        ge=0,
-        description="US dollars for a million tokens of cached input; none: as input.",
-    )
 
 
 class ModelSettings(Section):
@@ -187,9 +209,7 @@ class ModelSettings(Section):
     timeouts: TimeoutOverrides | None = Field(
         default=None, description="Times that differ from the provider's."
     )
-    price: PriceSettings | None = Field(
-        default=None, description="US dollars for a million tokens; a key with a budget needs one."
-    )
+    price: Prices = None
     context: int | None = Field(
         default=None,
         ge=1,

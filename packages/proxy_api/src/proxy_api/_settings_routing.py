@@ -113,6 +113,12 @@ class RoutingSettings(Section):
     rules: tuple[RuleSettings, ...] = Field(
         default=(), description="Send some requests to another model; the first that holds counts."
     )
+    unsupported: Literal["refuse", "announce", "strict"] = Field(
+        default="refuse",
+        description="What becomes of a request in one dialect that a provider of another one can't "
+        "take whole: refuse it where the answer would be another one and announce the rest in "
+        "x-llm-proxy-dropped; announce everything; or strict: refuse always.",
+    )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="Second attempts.")
     breaker: BreakerSettings = Field(
         default_factory=BreakerSettings, description="When a deployment is left alone."

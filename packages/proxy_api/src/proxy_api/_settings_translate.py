@@ -134,7 +134,10 @@ def _described(path: Path, root: type[BaseModel]) -> str:
 
 
 def _model_at(path: Path, root: type[BaseModel]) -> type[BaseModel] | None:
-    model: type[BaseModel] | None = _first(_annotation_at(path, root), _is_model)
+    structure = _first(_annotation_at(path, root), _is_structure)
+    if get_origin(structure) is tuple:  # a list's short form, which is one row without the list
+        structure = get_args(structure)[0]
+    model: type[BaseModel] | None = _first(structure, _is_model)
     return model
 
 

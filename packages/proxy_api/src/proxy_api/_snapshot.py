@@ -41,6 +41,7 @@ from proxy_core import (
     repeats,
 )
 from proxy_core.errors import ModelNotFound, PermissionRefused
+from proxy_core.prices import PublishedPrices
 
 __all__ = [
     "Cache",
@@ -130,6 +131,8 @@ class Snapshot:
     rhythm: Rhythm = field(default_factory=Rhythm)
     deployments: tuple[Deployment, ...] = ()
     """All that its routes lead to."""
+    blocks_unpriced: bool = False
+    """Whether nobody may use what has no price; keys with a budget may not in any case."""
 
     def plan(self, call: Call, key: Key, caller: Head) -> Plan:
         """Where a call may go. Raises ModelNotFound, PermissionRefused."""
@@ -154,9 +157,8 @@ class Snapshot:
         if rules:
             after = {rule.on: self._where(rule.to) for rule in rules}
         money = 0
-        if key.limits.budget is not None:
-            after = _priced(after)
-            money = self._dearest(route, after, size, output, key)
+        if key.limits.budget is not None or self.blocks_unpriced:
+            money, after = self._dearest((route, match.wildcard), after, size, output, key)
         most = self.retries.begin(repeats(caller.header(_RETRY_COUNT)))
         return Plan(
             route.name,
@@ -214,17 +216,34 @@ class Snapshot:
         to = self.rules.route(asked)
         return (to and self.routes.lookup(to)) or match
 
-    def _dearest(self, route: Route, after: Fallbacks, size: int, output: int, key: Key) -> int:
-        """Nano-dollars at the dearest of all who may be asked."""
-        if route.dearest is None:
-            raise PermissionRefused(
-                f"The key {key.name!r} has a budget, and the model {route.name!r} has no price: "
-                "the operator gives one as `price` of the model.",
-                param="model",
-            )
-        others = [other for where in after.values() for other, _ in where]
-        prices = [one.dearest for one in (route, *others) if one.dearest is not None]
-        return min(max(price.dearest(size, output) for price in prices), _MOST_MONEY)
+    def _dearest(
+        self, first: Where, after: Fallbacks, size: int, output: int, key: Key
+    ) -> tuple[int, Fallbacks]:
+        """Nano-dollars at the dearest of all who may be asked, and who those are.
+
+        Fallbacks whose cost nobody knows are left out: what has no price is not free.
+        """
+        most = first[0].dearest(first[1], size, output)
+        if most is None:
+            raise self._unpriced(first[0], key)
+        kept: dict[str, tuple[Where, ...]] = {}
+        for on, where in after.items():
+            costs = {one: one[0].dearest(one[1], size, output) for one in where}
+            known = {one: cost for one, cost in costs.items() if cost is not None}
+            if known:
+                kept[on] = tuple(known)
+                most = max(most, *known.values())
+        return min(most, _MOST_MONEY), kept
+
+    def _unpriced(self, route: Route, key: Key) -> PermissionRefused:
+        why = (
+            f"The key {key.name!r} has a budget, and the model {route.name!r} has no price: "
+            if key.limits.budget is not None
+            else f"The model {route.name!r} has no price, and what has none may not be used here: "
+        )
+        return PermissionRefused(
+            f"{why}the operator gives one as `price` of the model.", param="model"
+        )
 
     def _unknown(self, model: str, key: Key) -> ModelNotFound:
         near = self.routes.nearest(model)
@@ -235,15 +254,6 @@ class Snapshot:
         )
         shown = model if len(model) <= 100 else model[:97] + "..."
         return ModelNotFound(f"There is no model {shown!r}.{hint}", param="model")
-
-
-def _priced(after: Fallbacks) -> Fallbacks:
-    """Without the models whose cost nobody knows: what has no price is not free."""
-    return {
-        on: priced
-        for on, where in after.items()
-        if (priced := tuple(one for one in where if one[0].dearest is not None))
-    }
 
 
 @dataclass(slots=True)
@@ -261,6 +271,7 @@ class Runtime:
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     loads: dict[str, Load] = field(default_factory=dict)
     """As the breakers."""
+    prices: PublishedPrices = field(default_factory=PublishedPrices)
     tls: ssl.SSLContext | None = None
     """Shared by the pools that trust the system's certificates."""
 

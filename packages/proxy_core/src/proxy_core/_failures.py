@@ -41,6 +41,7 @@ _MONEY_CODES: Final = frozenset(
 """These come as 429 (or 402, 403), but no waiting helps: the account has no money."""
 
 _STATUS_OF_CODE: Final = {
+    # OpenAI and those who imitate it, Anthropic
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
     "insufficient_quota": 429,
@@ -55,6 +56,32 @@ _STATUS_OF_CODE: Final = {
     "invalid_api_key": 401,
     "authentication_error": 401,
     "permission_error": 403,
+    "billing_error": 402,
+    "request_too_large": 413,
+    "timeout_error": 504,
+    # Google: https://cloud.google.com/apis/design/errors
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "API_KEY_INVALID": 401,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+    # Bedrock: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
+    "ValidationException": 400,
+    "UnrecognizedClientException": 401,
+    "ExpiredTokenException": 401,
+    "InvalidSignatureException": 401,
+    "IncompleteSignatureException": 401,
+    "AccessDeniedException": 403,
+    "ResourceNotFoundException": 404,
+    "ModelTimeoutException": 408,
+    "ServiceQuotaExceededException": 429,
+    "ThrottlingException": 429,
+    "ModelNotReadyException": 429,
+    "ServiceUnavailableException": 503,
 }
 """For errors that come inside a 200 or a stream, where no status says what they are."""
 
@@ -62,9 +89,26 @@ _KNOWN_CODES: Final = _MONEY_CODES | _STATUS_OF_CODE.keys()
 _OUR_CREDENTIAL: Final = frozenset({401, 402, 403})
 _BAD_REQUEST: Final = frozenset({400, 413, 415, 422})
 """The others of 4xx (a wrong path, a conflict, a proxy on the way) speak of the upstream."""
-_KEY_CODES: Final = frozenset({"invalid_api_key", "authentication_error"})
-_WRONG_KEY: Final = re.compile(r"(incorrect|invalid) api key|api key not valid", re.IGNORECASE)
-"""How OpenAI's imitators and Gemini refuse a key with a 400."""
+_KEY_CODES: Final = frozenset(
+    {
+        "invalid_api_key",
+        "authentication_error",
+        "API_KEY_INVALID",
+        "UnrecognizedClientException",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+        "IncompleteSignatureException",
+    }
+)
+_WRONG_KEY: Final = re.compile(
+    r"(incorrect|invalid) api key|api key (not valid|expired)|credit balance is too low",
+    re.IGNORECASE,
+)
+"""How OpenAI's imitators and Gemini refuse a key with a 400, and Anthropic an empty account."""
+_TELLS_MORE: Final = {"ServiceQuotaExceededException": 429}
+"""Codes that know better than the status that they come with (400)."""
+_NO_MODEL: Final = re.compile(r"model identifier is invalid", re.IGNORECASE)
+"""How Bedrock says in a 400 that it doesn't know the model."""
 _CLIENT_TYPES: Final = frozenset({"invalid_request_error", "not_supported_error"})
 _CLIENT_WORDS: Final = re.compile(
     r"(image|audio) input is not supported|too large to process", re.IGNORECASE
@@ -74,10 +118,32 @@ _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _HTTP_ERROR: Final = re.compile(r"[45][0-9][0-9]")
 _LONGEST_WAIT: Final = 30 * 86_400.0
 """Seconds; nobody means more, and infinity is no number to reckon with."""
-_TOO_LONG: Final = re.compile(
-    r"maximum context length|exceeds? the (available )?context|too large to process", re.IGNORECASE
+_WORDS: Final = (
+    (
+        "context_length_exceeded",
+        re.compile(
+            r"maximum context length|exceeds? the (available )?context|too large to process"
+            r"|prompt is too long|exceed context limit|exceeds the maximum number of tokens"
+            r"|input is too long|too many tokens: ",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "content_policy_violation",
+        re.compile(r"content filtering policy|violat\w+ our usage polic", re.IGNORECASE),
+    ),
 )
-"""How vLLM, llama.cpp and older servers say that the input doesn't fit."""
+"""How those without a code for it say that the input doesn't fit (vLLM, llama.cpp, Anthropic,
+Gemini, Bedrock, Cohere), or that they won't answer it (Anthropic, OpenAI)."""
+_VAGUE: Final = frozenset({"", "invalid_prompt", "invalid_request_error", "invalid_parameter"})
+"""Codes that say less than the words."""
+_MESSAGES: Final = ("message", "detail", "Message", "error")
+_TYPES: Final = ("type", "status", "__type")
+_AMAZON: Final = b"x-amzn-errortype"
+_RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
+_ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
+"""https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto"""
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)s")
 
 
 class Complaint(NamedTuple):
@@ -89,6 +155,7 @@ class Complaint(NamedTuple):
     param: str | None = None
     status: int = 0
     """Where the error says one itself."""
+    retry_after: float | None = None
 
 
 def failure_from_answer(
@@ -96,7 +163,10 @@ def failure_from_answer(
 ) -> UpstreamError:
     """The error that an answer with a status other than 200 stands for."""
     complaint = _read_body(body)
-    return _failure(status, complaint, retry_after_of(headers))
+    known = dict(headers)
+    if not complaint.type:
+        complaint = complaint._replace(type=_bare_type(known.get(_AMAZON, b"").decode("latin-1")))
+    return _failure(status, complaint, retry_after_of(known.items()))
 
 
 def failure_in_body(error: msgspec.Raw | bytes) -> UpstreamError:
@@ -133,8 +203,13 @@ def _seconds_until(date: str) -> float | None:
 
 
 def _failure(status: int, complaint: Complaint, retry_after: float | None) -> UpstreamError:
+    status = _TELLS_MORE.get(complaint.type, status)
     if status >= 500 and _blames_client(complaint):
         status = 400
+    if status == 400 and _NO_MODEL.search(complaint.message):
+        status = 404
+    if retry_after is None:
+        retry_after = complaint.retry_after
     kind = _kind(status, complaint)
     if kind is UpstreamRefusedCredential:
         return _credential_refused(status, complaint, retry_after)
@@ -194,7 +269,7 @@ def _blames_key(complaint: Complaint) -> bool:
 
 
 def _read_body(body: bytes) -> Complaint:
-    """The complaint of an error body: OpenAI's shape, vLLM's flat one, or none at all."""
+    """The complaint of an error body: under ``error``, flat, in an array, or none at all."""
     try:
         whole = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -215,17 +290,51 @@ def _read_error(raw: bytes) -> Complaint:
 
 def _complaint(error: object) -> Complaint:
     if isinstance(error, str):
-        return Complaint(message=error)
+        return Complaint(message=error, code=_code_in_words(error))
     if not isinstance(error, dict):
         return Complaint()
-    message = _text(error.get("message")) or _text(error.get("detail"))
-    code, kind = _text(error.get("code")), _text(error.get("type"))
+    message = next((text for name in _MESSAGES if (text := _text(error.get(name)))), "")
+    kind = next((name for key in _TYPES if isinstance(name := error.get(key), str) and name), "")
+    code = _text(error.get("code"))
     status = int(code) if _HTTP_ERROR.fullmatch(code) else 0
-    if not code or status:
-        # A status as code says less than the type, or than the words of vLLM and llama.cpp.
-        code = "context_length_exceeded" if _TOO_LONG.search(message[:MAX_MESSAGE]) else ""
+    if status or code in _VAGUE:
+        # A status as code says less than the type, or than the words.
+        code = _code_in_words(message) or ("" if status else code)
+    reason, retry_after = _details(error.get("details"))
     param = error.get("param")
-    return Complaint(message, kind, code, param if isinstance(param, str) else None, status)
+    return Complaint(
+        message,
+        _bare_type(kind),
+        reason or code,
+        param if isinstance(param, str) else None,
+        status,
+        retry_after,
+    )
+
+
+def _code_in_words(message: str) -> str:
+    begun = message[:MAX_MESSAGE]
+    return next((code for code, words in _WORDS if words.search(begun)), "")
+
+
+def _bare_type(kind: str) -> str:
+    """AWS puts a name before a ``#`` and a URL behind a colon."""
+    return kind.rpartition("#")[2].partition(":")[0].strip()
+
+
+def _details(given: object) -> tuple[str, float | None]:
+    """Of Google's details: a reason that we know, and the seconds to wait."""
+    reason, retry_after = "", None
+    for detail in given if isinstance(given, list) else ():
+        if not isinstance(detail, dict):
+            continue
+        kind = detail.get("@type")
+        if kind == _ERROR_INFO and _text(detail.get("reason")) in _KEY_CODES:
+            reason = str(detail["reason"])
+        told = _DURATION.fullmatch(_text(detail.get("retryDelay")))
+        if kind == _RETRY_INFO and told:
+            retry_after = min(float(told[1]), _LONGEST_WAIT)
+    return reason, retry_after
 
 
 def _text(value: object) -> str:

@@ -14,8 +14,8 @@ __all__ = ["conversation_key", "nearest", "rendezvous", "seed_of"]
 
 _FIELDS: Final = ("prompt_cache_key", "session_id", "session")
 _HEADERS: Final = (b"x-session-id", b"session-id", b"session_id")
-_SYSTEM: Final = ("system", "instructions")
-_TURNS: Final = ("messages", "input")
+_SYSTEM: Final = ("system", "instructions", "systemInstruction")
+_TURNS: Final = ("messages", "input", "contents")
 _SAYS_NOTHING: Final = (b"null", b'""')
 _MOST_TURNS: Final = 8
 """Messages that are looked at for the first of a user."""
@@ -39,6 +39,7 @@ class _Part(msgspec.Struct):
 class _Turn(msgspec.Struct):
     role: str = ""
     content: str | list[_Part] | None = None
+    parts: list[_Part] = []
 
 
 _decode_turn: Final = msgspec.json.Decoder(_Turn).decode
@@ -86,8 +87,9 @@ def _beginning(system: bytes, turns: _Raw) -> int | None:
         hashed.update(turn.role.encode())
         if isinstance(turn.content, str):
             hashed.update(turn.content.encode())
-        elif turn.content:
-            hashed.update("".join([part.text for part in turn.content]).encode())
+        else:
+            said = turn.content or turn.parts
+            hashed.update("".join([part.text for part in said]).encode())
         if turn.role == "user" or seen == _MOST_TURNS:
             break
     else:

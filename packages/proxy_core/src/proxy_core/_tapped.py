@@ -9,13 +9,13 @@ from typing import Any, Final, NoReturn
 
 from proxy_core._http_types import HttpResponse
 from proxy_core._types import Reply
-from proxy_core.dialects._tap import StreamTap
+from proxy_core.dialects._dialect import Tap
 from proxy_core.errors import UpstreamError
 
 __all__ = ["Tapped", "poured"]
 
 _AFTER_DONE: Final = 0.25
-"""Seconds that we wait after ``[DONE]`` for the body's end, so that the connection can be kept."""
+"""Seconds that we wait after the last event for the body's end: then the connection is kept."""
 
 Sink = Callable[[bytes], bool]
 """Takes a piece of a body, at once. False when the next one has to wait."""
@@ -47,7 +47,7 @@ class Tapped(AsyncGenerator[bytes, None]):
     def __init__(
         self,
         response: HttpResponse,
-        tap: StreamTap,
+        tap: Tap,
         reply: Reply,
         sign: Callable[[UpstreamError], None],
     ) -> None:

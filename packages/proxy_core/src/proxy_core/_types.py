@@ -82,7 +82,7 @@ class Call(msgspec.Struct, frozen=True):
     """What a client asked for: a dialect's name and the body as it came, never a canonical form."""
 
     dialect: str
-    """``openai.chat``, ``openai.completions``, ``openai.embeddings``."""
+    """``openai.chat``, ``anthropic.messages``: a name in ``DIALECTS``."""
     body: Document
     model: str
     """The name that the client asked for."""
@@ -92,6 +92,9 @@ class Call(msgspec.Struct, frozen=True):
     """Whether the client itself asked for the usage event of a stream."""
     max_tokens: int | None = None
     """The cap on the output that the client set."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Those of the client that belong to the dialect, such as ``anthropic-beta``; lower-case names.
+    A provider's row says which of them go on to an upstream of the same dialect."""
 
 
 class Ready(AsyncGenerator[bytes, None]):

@@ -73,6 +73,8 @@ class RequestFinished(Event, frozen=True, kw_only=True, gc=False):
     cache: Literal["off", "miss", "hit"] = "off"
     cost: int | None = None
     """Nano-dollars that the provider takes for it; None where its price isn't known."""
+    unpriced: bool = False
+    """Whether it was answered at a price that nobody knows, and the operator wants to be told."""
 
 
 class AttemptFailed(Event, frozen=True, kw_only=True, gc=False):

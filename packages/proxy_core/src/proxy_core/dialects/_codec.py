@@ -122,7 +122,8 @@ class AnswerWriter(Protocol):
 class ClientCodec(Protocol):
     """A dialect as clients speak it."""
 
-    dialect: str
+    @property
+    def dialect(self) -> str: ...
 
     def read_request(self, body: Mapping[str, Any], losses: Losses) -> Conversation:
         """What is asked for; what the canonical form has no word for goes to ``losses``.
@@ -141,7 +142,8 @@ class ClientCodec(Protocol):
 class UpstreamCodec(Protocol):
     """A dialect as providers speak it."""
 
-    dialect: str
+    @property
+    def dialect(self) -> str: ...
 
     def write_request(
         self, conversation: Conversation, model: str, can: Abilities, losses: Losses

@@ -38,7 +38,7 @@ class OpenAIDialect:
     """One wire format of the family."""
 
     name: str
-    path: str
+    route: str
     """Below the base URL."""
     needs: tuple[str, bytes, str]
     """Field, the bytes that its JSON may begin with, and the types in words."""
@@ -46,8 +46,13 @@ class OpenAIDialect:
     """The field that every answer has."""
     streams: bool = True
 
-    def read(self, raw: bytes, request_id: str = "") -> Call:
-        """The call in a client's body. Raises InvalidRequest: it names the field and the remedy."""
+    def read(
+        self, raw: bytes, request_id: str = "", *, model: str = "", stream: bool | None = None
+    ) -> Call:
+        """The call in a client's body. Raises InvalidRequest: it names the field and the remedy.
+
+        ``model`` and ``stream`` are given where the URL says them, and then the body need not.
+        """
         try:
             body = Document.parse(raw, (*_OWNED, self.needs[0]))
         except MalformedDocument as error:
@@ -56,21 +61,26 @@ class OpenAIDialect:
             ) from None
         self._check_input(body)
         cap, older_cap = _read_cap(body, _CAP), _read_cap(body, _OLDER_CAP)
-        stream = self.streams and _read_flag(body, "stream")
+        if stream is None:
+            stream = self.streams and _read_flag(body, "stream")
         return Call(
             dialect=self.name,
             body=body,
-            model=_read_model(body),
+            model=model or _read_model(body),
             stream=stream,
             request_id=request_id,
             include_usage=stream and _wants_usage(body),
             max_tokens=older_cap if cap is None else cap,
         )
 
+    def path(self, model: str, *, stream: bool) -> str:
+        """The same for every model."""
+        return self.route
+
     def request(self, call: Call, model: str, *, ask_usage: bool) -> bytes:
         """The body for an upstream: its name for the model, and the usage of a stream asked for."""
         edits: dict[str, bytes] = {}
-        if model != call.model:
+        if model != call.model or "model" not in call.body.fields:
             edits["model"] = _encode(model)
         if ask_usage and call.stream and not call.include_usage:
             edits["stream_options"] = _with_usage(call.body.fields.get("stream_options"))

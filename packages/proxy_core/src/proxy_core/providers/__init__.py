@@ -4,17 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Final, TypedDict, Unpack, get_args
 
 from proxy_core._http import HttpClient, HttpSender
 from proxy_core._secret import Secret
-from proxy_core.dialects import DIALECTS
+from proxy_core.dialects import CODECS, DIALECTS
+from proxy_core.dialects._translate import Unsupported
 from proxy_core.errors import ConfigurationError
 from proxy_core.providers._checks import check_api_key, check_headers, check_url
-from proxy_core.providers._openai import OpenAIProvider
-from proxy_core.providers._rows import ROWS, ProviderRow
+from proxy_core.providers._http_provider import Access, HttpProvider
+from proxy_core.providers._models import KnownModels
+from proxy_core.providers._row import BodyEdits, Paths, ProviderRow
+from proxy_core.providers._rows import ROWS
+from proxy_core.providers._signatures import SignatureMemory
+from proxy_core.providers._signing import Signer, signer_of
+from proxy_core.providers._ways import Plan, ways_of
 from proxy_logging import Observer
 
-__all__ = ["ProviderRow", "create_provider", "provider_kinds", "provider_row"]
+__all__ = [
+    "BodyEdits",
+    "HttpProvider",
+    "Paths",
+    "ProviderOptions",
+    "ProviderRow",
+    "Signer",
+    "create_provider",
+    "provider_kinds",
+    "provider_row",
+]
+
+_IN_URLS: Final = ("region", "project", "location", "api_version")
+
+
+class ProviderOptions(TypedDict, total=False):
+    """What only some kinds need, and how to translate."""
+
+    region: str | None
+    """AWS's, such as ``eu-central-1``."""
+    project: str | None
+    """Google's."""
+    location: str | None
+    """Google's, such as ``europe-west4`` or ``global``."""
+    api_version: str | None
+    """Azure's, such as ``2024-10-21``: then deployments stand in the URL. Without it the newer API
+    is asked, which has no versions."""
+    credentials_file: str | None
+    """Google's, of a service account. Without it the environment is asked."""
+    profile: str | None
+    """AWS's, in its own files. Without it its own chain is asked: environment, files, login."""
+    instance_metadata: bool
+    """Whether that chain may ask AWS's instance metadata, which have a link-local address."""
+    unsupported: Unsupported
+    """What becomes of a request that can't be translated whole: ``refuse`` it where its answer
+    would be another one (and announce the rest), ``announce`` what is dropped, or ``strict``:
+    refuse always. What is announced stands in the header ``x-llm-proxy-dropped``."""
+    abilities: Mapping[str, Mapping[str, Any]] | None
+    """What models take, by patterns of their upstream names, where it isn't what is known of them:
+    ``{"my-model*": {"images": False}}``. The fields are those of ``Abilities``."""
+    signer: Signer | None
+    """Signs each request, in the place of what the kind has for it."""
 
 
 def provider_kinds() -> tuple[str, ...]:
@@ -44,11 +92,13 @@ def create_provider(
     dialects: Sequence[str] = (),
     http: HttpSender | None = None,
     observer: Observer | None = None,
-) -> OpenAIProvider:
+    **options: Unpack[ProviderOptions],
+) -> HttpProvider:
     """A provider of this kind.
 
     ``base_url`` is what the provider's own SDK takes; its row has a default for most kinds.
-    ``dialects`` says what it speaks where its kind doesn't: names of ``proxy_core.DIALECTS``.
+    ``dialects`` says what it speaks where its kind doesn't: names of ``DIALECTS`` and ``CODECS``.
+    A call in another dialect is translated to the first of them that can be.
     ``api_key`` may be several: the one with most room left, as the upstream tells, is used.
     ``http`` is the client to use (the provider closes it); by default it gets a pool of its own.
     ``observer`` gets a CredentialChanged when a credential goes out or comes back.
@@ -57,25 +107,64 @@ def create_provider(
     row = provider_row(kind)
     if dialects:
         row = replace(row, dialects=_known(dialects))
-    url = base_url or row.base_url
-    if url is None:
-        raise ConfigurationError(f"A provider of kind {kind!r} needs a base_url.", param="base_url")
-    check_url(url)
+    settings = _settings(options)
+    url = _base_url(row, base_url, settings)
     keys = _keys(api_key)
     if row.needs_key and not keys:
         raise ConfigurationError(f"A provider of kind {kind!r} needs an api_key.", param="api_key")
     for key in keys:
         check_api_key(key)
     check_headers(headers or {})
-    return OpenAIProvider(
+    memory = SignatureMemory()
+    models = KnownModels(kind, options.get("abilities") or {})
+    unsupported = _unsupported(options.get("unsupported") or "refuse")
+    ways = ways_of(Plan(row, url, settings, memory, models.abilities, unsupported))
+    http = http or HttpClient()
+    return HttpProvider(
         name or kind,
         row,
-        http or HttpClient(),
-        base_url=url,
-        api_keys=keys,
-        headers=headers or {},
+        http,
+        ways,
+        access=Access(keys, headers or {}, _signer(row, keys, options, http)),
+        memory=memory,
         observer=observer,
     )
+
+
+def _settings(options: ProviderOptions) -> dict[str, str]:
+    for option in options:
+        if option not in ProviderOptions.__annotations__:
+            raise TypeError(f"create_provider() got an unexpected keyword argument {option!r}")
+    given = {name: value for name, value in options.items() if name in _IN_URLS}
+    return {name: value for name, value in given.items() if isinstance(value, str) and value}
+
+
+def _base_url(row: ProviderRow, given: str | None, settings: Mapping[str, str]) -> str:
+    """Checked, with its settings, and without a slash at its end."""
+    for needed in row.needs:
+        if needed not in settings:
+            raise ConfigurationError(
+                f"A provider of kind {row.kind!r} needs a {needed}.", param=needed
+            )
+    url = given or row.base_url
+    if url is None:
+        raise ConfigurationError(
+            f"A provider of kind {row.kind!r} needs a base_url.", param="base_url"
+        )
+    if not given:
+        # Google's worldwide location has no name in its host.
+        url = url.format_map(settings).replace("//global-", "//")
+    check_url(url)
+    return url.rstrip("/")
+
+
+def _signer(
+    row: ProviderRow, keys: Sequence[Secret], options: ProviderOptions, http: HttpSender
+) -> Signer | None:
+    given = options.get("signer")
+    if given is not None or keys or not row.signer:
+        return given
+    return signer_of(row.signer, options, http)
 
 
 def _keys(given: str | Secret | Sequence[str | Secret] | None) -> list[Secret]:
@@ -84,10 +173,20 @@ def _keys(given: str | Secret | Sequence[str | Secret] | None) -> list[Secret]:
 
 
 def _known(dialects: Sequence[str]) -> tuple[str, ...]:
+    known = dict.fromkeys((*DIALECTS, *CODECS))
     for dialect in dialects:
-        if dialect not in DIALECTS:
+        if dialect not in known:
             raise ConfigurationError(
-                f"There is no dialect {dialect!r}: use some of {', '.join(DIALECTS)}.",
+                f"There is no dialect {dialect!r}: use some of {', '.join(known)}.",
                 param="dialects",
             )
     return tuple(dialects)
+
+
+def _unsupported(word: Unsupported) -> Unsupported:
+    if word not in get_args(Unsupported):
+        raise ConfigurationError(
+            f"unsupported is {word!r}: it must be one of {', '.join(get_args(Unsupported))}.",
+            param="unsupported",
+        )
+    return word

@@ -1,4 +1,4 @@
-"""A provider that speaks OpenAI's dialects: most of them do, and differ by their row alone."""
+"""A provider that is asked over HTTP: all of them are, and differ by their row alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from types import TracebackType
-from typing import Final
+from types import MappingProxyType, TracebackType
+from typing import Final, NamedTuple
 
 from proxy_core._credentials import CredentialPool
 from proxy_core._failures import failure_from_answer
@@ -15,7 +15,6 @@ from proxy_core._http import HttpRequest, HttpResponse, HttpSender
 from proxy_core._secret import Secret
 from proxy_core._tapped import Tapped
 from proxy_core._types import Call, Headers, Ready, Reply, Timeouts, Usage
-from proxy_core.dialects import DIALECTS
 from proxy_core.errors import (
     UpstreamError,
     UpstreamModelMissing,
@@ -23,10 +22,14 @@ from proxy_core.errors import (
     UpstreamRefusedCredential,
     UpstreamThrottled,
 )
-from proxy_core.providers._rows import ProviderRow
+from proxy_core.providers._guess import COUNTED, Guess
+from proxy_core.providers._row import ProviderRow
+from proxy_core.providers._signatures import SignatureMemory
+from proxy_core.providers._signing import Signer
+from proxy_core.providers._ways import Way, Ways
 from proxy_logging import Observer
 
-__all__ = ["OpenAIProvider"]
+__all__ = ["Access", "HttpProvider"]
 
 _MAX_COMPLAINT: Final = 64 * 1024
 """Bytes of an error's body that we read."""
@@ -41,7 +44,16 @@ _NOTHING_TOLD: Final[Headers] = []
 _NO_TIMEOUTS: Final = Timeouts()
 
 
-class OpenAIProvider:
+class Access(NamedTuple):
+    """What an upstream lets us in by."""
+
+    api_keys: Sequence[Secret] = ()
+    headers: Mapping[str, str] = MappingProxyType({})
+    """The operator's own."""
+    signer: Signer | None = None
+
+
+class HttpProvider:
     """One upstream account. ``name`` is the operator's; it owns its HTTP client."""
 
     def __init__(
@@ -49,55 +61,76 @@ class OpenAIProvider:
         name: str,
         row: ProviderRow,
         http: HttpSender,
+        ways: Ways,
         *,
-        base_url: str,
-        api_keys: Sequence[Secret] = (),
-        headers: Mapping[str, str],
+        access: Access,
+        memory: SignatureMemory,
         observer: Observer | None = None,
     ) -> None:
         self.name = name
+        self.http = http
+        self.ways = ways.ready
+        self.signer = access.signer
+        self.signatures = memory
         self._row = row
-        self._http = http
-        self.credentials = CredentialPool(name, api_keys, observer=observer) if api_keys else None
+        self._forks = ways.forks
+        self._guessed = COUNTED.keys() - self.speaks
+        keys = access.api_keys
+        self.credentials = CredentialPool(name, keys, observer=observer) if keys else None
         """None: it needs no key."""
-        self._headers = [_headers(row, key, headers) for key in api_keys or (None,)]
-        self._secrets = _secrets(api_keys, headers)
-        base = base_url.rstrip("/")
+        self._headers = [_headers(row, key, access.headers) for key in keys or (None,)]
+        self._own = frozenset(header.lower().encode("latin-1") for header in access.headers)
+        self._secrets = _secrets(keys, access.headers)
         self._last_timeouts = (_NO_TIMEOUTS, _NO_TIMEOUTS)
-        self._urls = {dialect: base + DIALECTS[dialect].path for dialect in row.dialects}
 
     @property
     def dialects(self) -> tuple[str, ...]:
+        """What the upstream speaks."""
         return self._row.dialects
 
     @property
+    def speaks(self) -> tuple[str, ...]:
+        """What a client may speak: those and what is translated."""
+        return (*self.ways, *self._forks)
+
+    @property
     def held_bytes(self) -> int:
-        return self._http.held_bytes
+        return self.http.held_bytes + self.signatures.held_bytes
 
     def send(
         self, call: Call, *, model: str, timeouts: Timeouts = Timeouts()
     ) -> AbstractAsyncContextManager[Reply]:
         """Ask ``model``. Raises UpstreamError with the deployment, also while the body is read."""
+        if call.dialect in self._guessed:
+            return Guess(call)
         return _Asking(self, call, model, timeouts)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self.http.aclose()
 
-    def exchange(
-        self, call: Call, model: str, timeouts: Timeouts, credential: int
-    ) -> AbstractAsyncContextManager[HttpResponse]:
-        """The request on its way, with the credential of this number."""
-        url = self._urls.get(call.dialect)
-        if url is None:
+    def fork(self, call: Call, model: str) -> Way:
+        """The way of a call that isn't in ``ways``. Raises RequestError and UpstreamError."""
+        fork = self._forks.get(call.dialect)
+        if fork is None:
             raise UpstreamModelMissing(f"the provider {self.name!r} does not speak {call.dialect}")
-        if not call.stream:
-            timeouts = self._patient(timeouts)
-        body = DIALECTS[call.dialect].request(call, model, ask_usage=self._row.asks_usage)
-        return self._http.send(
-            HttpRequest("POST", url, self._headers[credential], body), timeouts=timeouts
-        )
+        return fork(call, model)
 
-    def _patient(self, timeouts: Timeouts) -> Timeouts:
+    def request(self, call: Call, way: Way, model: str, credential: int) -> HttpRequest:
+        """What to send, with the credential of this number."""
+        body = way.request(call, model, ask_usage=self._row.asks_usage)
+        request = HttpRequest("POST", way.url, self._headers[credential], body)
+        if call.headers and way.is_native:
+            request.headers = self._with(request.headers, call)
+        return request
+
+    def _with(self, headers: Headers, call: Call) -> Headers:
+        """Those of the client that the row lets pass, in the place of ours, not the operator's."""
+        passes = self._row.passes - self._own
+        told = [(name, value) for name, value in call.headers if name in passes]
+        names = {name for name, _ in told}
+        return [header for header in headers if header[0] not in names] + told
+
+    def patient(self, timeouts: Timeouts) -> Timeouts:
         """For an answer that begins when all of it is generated. A provider sees few of them."""
         given, patient = self._last_timeouts
         if given is not timeouts:
@@ -119,11 +152,9 @@ class OpenAIProvider:
 class _Asking:
     """One call: it sends when it is entered; when it is left the connection is given back."""
 
-    __slots__ = ("_body", "_call", "_exchange", "_model", "_provider", "_timeouts", "_told")
+    __slots__ = ("_body", "_call", "_exchange", "_model", "_provider", "_timeouts", "_told", "_way")
 
-    def __init__(
-        self, provider: OpenAIProvider, call: Call, model: str, timeouts: Timeouts
-    ) -> None:
+    def __init__(self, provider: HttpProvider, call: Call, model: str, timeouts: Timeouts) -> None:
         self._provider = provider
         self._call = call
         self._model = model
@@ -132,7 +163,10 @@ class _Asking:
     async def __aenter__(self) -> Reply:
         provider = self._provider
         pool = provider.credentials
+        call = self._call
         try:
+            way = provider.ways.get(call.dialect)
+            self._way = provider.fork(call, self._model) if way is None else way
             if pool is None:
                 reply = await self._entered(0)
             elif pool.is_plain:
@@ -188,8 +222,15 @@ class _Asking:
 
     async def _entered(self, credential: int) -> Reply:
         self._told = _NOTHING_TOLD
-        provider = self._provider
-        self._exchange = provider.exchange(self._call, self._model, self._timeouts, credential)
+        provider, call, timeouts = self._provider, self._call, self._timeouts
+        request = provider.request(call, self._way, self._model, credential)
+        if provider.signer is not None:
+            request.headers = await provider.signer.sign(
+                request.method, request.url, request.headers, request.body
+            )
+        if not call.stream:
+            timeouts = provider.patient(timeouts)
+        self._exchange = provider.http.send(request, timeouts=timeouts)
         response = await self._exchange.__aenter__()
         self._told = response.headers
         try:
@@ -212,7 +253,7 @@ class _Asking:
             await self._exchange.__aexit__(kind, error, trace)
 
     async def _reply(self, response: HttpResponse) -> Reply:
-        call = self._call
+        call, way = self._call, self._way
         if response.status != 200:
             # No variable keeps the body: a refusal may quote our key, and logs show frames.
             raise failure_from_answer(response.status, response.headers, await _beginning(response))
@@ -225,21 +266,25 @@ class _Asking:
             )
         if kind == _JSON or not kind:
             usage = Usage()
-            answer = DIALECTS[call.dialect].whole(call, await response.read(), usage)
+            answer = way.whole(call, await response.read(), usage)
             if call.stream:
                 raise UpstreamProtocolError(
                     "the upstream answered a whole body where a stream was asked for"
                 )
-            return Reply(Ready(answer), usage=usage, content_at=time.monotonic())
-        if call.stream and kind == b"text/event-stream":
+            reply = Reply(Ready(answer), usage=usage, content_at=time.monotonic())
+        elif call.stream and kind == way.stream_type:
             reply = Reply(body=response.body, stream=True)
-            tap = DIALECTS[call.dialect].tap(call, reply.usage)
+            tap = way.tap(call, reply.usage)
             reply.body = Tapped(response, tap, reply, self._sign)
-            return reply
-        wanted = "text/event-stream" if call.stream else "application/json"
-        raise UpstreamProtocolError(
-            f"the upstream answered {kind.decode('latin-1')!r} where {wanted} was asked for"
-        )
+        else:
+            wanted = way.stream_type if call.stream else _JSON
+            raise UpstreamProtocolError(
+                f"the upstream answered {kind.decode('latin-1')!r} where {wanted.decode()}"
+                " was asked for"
+            )
+        if way.announced:
+            reply.headers.extend(way.announced)
+        return reply
 
     def _sign(self, failure: UpstreamError) -> None:
         self._provider.sign(failure, self._model)
@@ -289,5 +334,6 @@ def _headers(row: ProviderRow, api_key: Secret | None, extra: Mapping[str, str])
         value = api_key.reveal()
         bearer = f"Bearer {value}" if row.auth_header == "authorization" else value
         headers.append((row.auth_header.encode(), bearer.encode()))
+    headers += [(name.encode(), value.encode()) for name, value in row.headers.items()]
     own = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in extra.items()}
     return [(name, value) for name, value in headers if name not in own] + list(own.items())

@@ -1,0 +1,137 @@
+"""Which path is which surface: those of each provider's SDK, and what people make of base URLs.
+
+A path without a model in it is looked up whole. Google and Azure put the model into the path;
+those paths are found by how they begin and end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs
+
+from starlette.types import Scope
+
+from proxy_api._response import HasSnapshot, Surface
+from proxy_core.dialects import DIALECTS
+from proxy_logging import StructuredLogger
+
+__all__ = ["MODEL_LISTS", "ModelPath", "Surfaces", "make_surfaces"]
+
+_PATHS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "/v1/chat/completions": "openai.chat",
+        "/v1/completions": "openai.completions",
+        "/v1/embeddings": "openai.embeddings",
+        "/v1/responses": "openai.responses",
+        "/v1/messages": "anthropic.messages",
+        "/v1/messages/count_tokens": "anthropic.count_tokens",
+    }
+)
+_OTHER_BASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        # A base URL without its /v1; Azure's two.
+        "openai": ("", "/openai/v1", "/openai"),
+        # A base URL without /v1 is right for Anthropic's SDK; one with it doubles it.
+        "anthropic": ("", "/v1/v1"),
+    }
+)
+MODEL_LISTS: Final = (
+    *("/v1/models", "/models", "/openai/v1/models", "/openai/models", "/v1/v1/models"),
+    *("/v1beta/models", "/v1alpha/models", "/v1/v1beta/models"),
+)
+"""Where the SDKs ask for the models, by the base URLs that people give."""
+
+_AZURE: Final = "/openai/deployments/"
+_GOOGLE: Final = tuple(
+    f"{base}/models/" for base in ("/v1beta", "/v1", "/v1alpha", "/v1/v1beta", "/v1/v1")
+)
+"""Google's SDK adds the version by itself, so a base URL with /v1 doubles it."""
+
+
+class _Ending(NamedTuple):
+    ending: str
+    dialect: str
+    stream: bool | None = None
+
+
+_AZURE_ENDINGS: Final = tuple(
+    _Ending(path.removeprefix("/v1"), _PATHS[path])
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+)
+_GOOGLE_ENDINGS: Final = (
+    _Ending(":generateContent", "gemini.generate", stream=False),
+    _Ending(":streamGenerateContent", "gemini.generate", stream=True),
+    _Ending(":countTokens", "gemini.count_tokens", stream=False),
+)
+
+
+class ModelPath(NamedTuple):
+    """A path with a model between its beginning and its ending."""
+
+    beginning: str
+    ending: str
+    surface: Surface
+    array: Surface | None = None
+    """For who asks Google's way for a stream, but not for events: ``alt=sse`` is not said."""
+
+    @property
+    def pattern(self) -> str:
+        """As FastAPI writes it. The model may hold slashes."""
+        return f"{self.beginning}{{model:path}}{self.ending}"
+
+    def chosen(self, scope: Scope) -> Surface:
+        """The surface for this request."""
+        if self.array is None or _wants_events(scope):
+            return self.surface
+        return self.array
+
+
+class Surfaces:
+    """All hot routes."""
+
+    def __init__(self, exact: Mapping[str, Surface], named: tuple[ModelPath, ...]) -> None:
+        self.exact: Final = exact
+        """By the whole path."""
+        self.named: Final = named
+
+    def find(self, path: str) -> tuple[ModelPath, str] | None:
+        """The route of a path that names a model, and the model."""
+        for row in self.named:
+            beginning, ending = row.beginning, row.ending
+            if path.startswith(beginning) and path.endswith(ending):
+                model = path[len(beginning) : -len(ending)]
+                return (row, model) if model else None
+        return None
+
+
+def make_surfaces(house: HasSnapshot, logger: StructuredLogger) -> Surfaces:
+    """A surface for each dialect, and the paths that lead to it."""
+    made: dict[tuple[str, bool | None], Surface] = {}
+
+    def surface(dialect: str, stream: bool | None = None) -> Surface:
+        at = (dialect, stream)
+        if at not in made:
+            made[at] = Surface(DIALECTS[dialect], house, logger, stream=stream)
+        return made[at]
+
+    named = [ModelPath(_AZURE, row.ending, surface(row.dialect)) for row in _AZURE_ENDINGS]
+    for row in _GOOGLE_ENDINGS:
+        events, array = surface(row.dialect, row.stream), None
+        if row.stream:
+            array = Surface(DIALECTS[row.dialect], house, logger, stream=True, is_array=True)
+        named += [ModelPath(beginning, row.ending, events, array) for beginning in _GOOGLE]
+    return Surfaces({path: surface(dialect) for path, dialect in _every_path()}, tuple(named))
+
+
+def _every_path() -> Iterator[tuple[str, str]]:
+    yield from _PATHS.items()
+    for path, dialect in _PATHS.items():
+        for base in _OTHER_BASES[dialect.partition(".")[0]]:
+            yield base + path.removeprefix("/v1"), dialect
+
+
+def _wants_events(scope: Scope) -> bool:
+    query: bytes = scope.get("query_string", b"")
+    return parse_qs(query.decode("latin-1")).get("alt", [""])[-1] == "sse"

@@ -1,0 +1,296 @@
+"""What models take, as data: facts with a source, the first row that fits counts.
+
+An operator's own words come before (``abilities`` of a provider). What no row knows takes
+everything that its dialect has a word for: a target judges best what it can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from proxy_core.dialects._abilities import Abilities
+from proxy_core.errors import ConfigurationError
+
+__all__ = ["KnownModels", "abilities_of"]
+
+_MOST: Final = 512
+"""Names of models that are remembered; they may be a client's."""
+
+_with = msgspec.structs.replace
+
+
+class _Row(NamedTuple):
+    can: Abilities
+    models: tuple[str, ...] = ("*",)
+    """Patterns of a model's name in small letters, without what stands before its last slash."""
+    kinds: tuple[str, ...] = ("*",)
+
+
+# --- Anthropic: https://platform.claude.com/docs/en/about-claude/models/overview for the output,
+# /docs/en/build-with-claude/effort, /adaptive-thinking and /extended-thinking for the rest.
+
+_CLAUDE: Final = Abilities(
+    max_temperature=1.0,
+    penalties=False,
+    seed=False,
+    logit_bias=False,
+    logprobs=False,
+    many_answers=False,
+    json_object=False,
+    sampling_while_reasoning=False,
+    reasoning=("budget",),
+    output_cap=4096,
+)
+_CLAUDE_EFFORTS: Final = ("none", "low", "medium", "high")
+_CLAUDE_NOW: Final = _with(
+    _CLAUDE,
+    temperature=False,
+    top_p=False,
+    top_k=False,
+    reasoning=("effort", "adaptive"),
+    efforts=(*_CLAUDE_EFFORTS, "xhigh", "max"),
+    output_cap=128_000,
+)
+_CLAUDE_4_6: Final = _with(
+    _CLAUDE,
+    reasoning=("effort", "adaptive", "budget"),
+    efforts=(*_CLAUDE_EFFORTS, "max"),
+    output_cap=128_000,
+)
+_CLAUDE_ROWS: Final = (
+    _Row(_CLAUDE_4_6, ("*claude-opus-4[-.]6*", "*claude-sonnet-4[-.]6*")),
+    _Row(
+        _with(_CLAUDE, reasoning=("budget", "effort"), efforts=_CLAUDE_EFFORTS, output_cap=64_000),
+        ("*claude-opus-4[-.]5*",),
+    ),
+    _Row(_CLAUDE_NOW, ("*claude-opus-4[-.][7-9]*", "*claude-mythos*", "*claude-fable*")),
+    _Row(_CLAUDE_NOW, ("*claude-opus-[5-9]*", "*claude-sonnet-[5-9]*", "*claude-haiku-[5-9]*")),
+    _Row(_with(_CLAUDE, output_cap=32_000), ("*claude-opus-4*",)),
+    _Row(
+        _with(_CLAUDE, output_cap=64_000),
+        ("*claude-sonnet-4*", "*claude-haiku-4*", "*claude-3[-.]7-sonnet*"),
+    ),
+    _Row(_with(_CLAUDE, reasoning=(), output_cap=8192), ("*claude-3[-.]5-*",)),
+    _Row(_with(_CLAUDE, reasoning=()), ("*claude-3-*",)),
+)
+
+# --- Google: https://ai.google.dev/gemini-api/docs/thinking
+
+_GEMINI: Final = Abilities(most_stops=5, logit_bias=False)
+_LEVELS: Final = ("low", "medium", "high")
+_GEMINI_ROWS: Final = (
+    _Row(_with(_GEMINI, reasoning=("effort",), efforts=("low", "high")), ("gemini-3-pro*",)),
+    _Row(
+        _with(_GEMINI, reasoning=("effort",), efforts=_LEVELS),
+        ("gemini-3.[1-9]-pro*", "gemini-3.[78]-flash*", "gemini-[4-9]*"),
+    ),
+    _Row(_with(_GEMINI, reasoning=("effort",), efforts=("minimal", *_LEVELS)), ("gemini-3*",)),
+    _Row(
+        _with(_GEMINI, reasoning=("budget",), least_budget=128, efforts=("minimal", *_LEVELS)),
+        ("gemini-2.5-pro*",),
+    ),
+    _Row(_with(_GEMINI, reasoning=("budget",), least_budget=512), ("gemini-2.5-flash-lite*",)),
+    _Row(_with(_GEMINI, reasoning=("budget",), least_budget=1), ("gemini-2.5*",)),
+    _Row(_with(_GEMINI, reasoning=()), ("gemini-2*", "gemini-1*")),
+)
+
+# --- OpenAI: https://platform.openai.com/docs/guides/reasoning and /latest-model
+
+_OPENAI: Final = Abilities(max_temperature=2.0, top_k=False, most_stops=4, reasoning=("effort",))
+_THINKER: Final = _with(
+    _OPENAI,
+    temperature=False,
+    top_p=False,
+    penalties=False,
+    logprobs=False,
+    logit_bias=False,
+    most_stops=0,
+)
+_OPENAI_ROWS: Final = (
+    _Row(_with(_OPENAI, reasoning=()), ("gpt-4*", "gpt-3*", "chatgpt-*", "gpt-5-chat*")),
+    _Row(_with(_THINKER, efforts=("high",)), ("gpt-5-pro*",)),
+    _Row(
+        _with(_OPENAI, sampling_while_reasoning=False, efforts=("none", "low", "medium", "high")),
+        ("gpt-5.1*",),
+    ),
+    _Row(
+        _with(
+            _OPENAI,
+            sampling_while_reasoning=False,
+            efforts=("none", "low", "medium", "high", "xhigh"),
+        ),
+        ("gpt-5.[2-9]*", "gpt-[6-9]*"),
+    ),
+    _Row(_with(_THINKER, efforts=("minimal", "low", "medium", "high")), ("gpt-5*",)),
+    _Row(_with(_THINKER, efforts=("low", "medium", "high")), ("o1*", "o3*", "o4*")),
+)
+
+# --- Who speaks OpenAI's chat: the older name of the cap is the one that all of them know.
+
+_COMPATIBLE: Final = Abilities(cap_field="max_tokens", reasoning=("effort",))
+_NO_FILES: Final = _with(_COMPATIBLE, files=False)
+_XAI: Final = _with(_COMPATIBLE, penalties=False, most_stops=0, logit_bias=False)
+_COMPATIBLE_ROWS: Final = (
+    *(row._replace(kinds=("openai", "azure", "github")) for row in _OPENAI_ROWS),
+    _Row(_OPENAI, kinds=("openai", "azure")),
+    # https://docs.mistral.ai/api: a field that it doesn't know is an error
+    _Row(
+        _with(
+            _COMPATIBLE,
+            seed=False,
+            logit_bias=False,
+            logprobs=False,
+            top_k=False,
+            reasoning=(),
+            service_tiers=False,
+            user=False,
+            audio=False,
+            video=False,
+        ),
+        kinds=("mistral",),
+    ),
+    # https://console.groq.com/docs/openai
+    _Row(_with(_COMPATIBLE, logprobs=False, logit_bias=False, many_answers=False), kinds=("groq",)),
+    # https://api-docs.deepseek.com/api/create-chat-completion
+    _Row(
+        _with(
+            _NO_FILES,
+            images=False,
+            audio=False,
+            video=False,
+            json_schema=False,
+            many_answers=False,
+            logit_bias=False,
+            seed=False,
+        ),
+        kinds=("deepseek",),
+    ),
+    # https://docs.x.ai/docs/guides/reasoning
+    _Row(_with(_XAI, efforts=("low", "high")), ("grok-3-mini*",), ("xai",)),
+    _Row(
+        _with(_XAI, reasoning=()), ("grok-4", "grok-4-0*", "grok-4-fast*", "grok-code*"), ("xai",)
+    ),
+    # https://inference-docs.cerebras.ai/resources/openai
+    _Row(
+        _with(_NO_FILES, penalties=False, logit_bias=False, many_answers=False),
+        kinds=("cerebras",),
+    ),
+    # https://docs.perplexity.ai/api-reference/chat-completions-post
+    _Row(
+        _with(
+            _COMPATIBLE,
+            tools=False,
+            seed=False,
+            logit_bias=False,
+            logprobs=False,
+            many_answers=False,
+            json_object=False,
+        ),
+        kinds=("perplexity",),
+    ),
+    # https://platform.moonshot.ai/docs/guide/migrating-from-openai-to-kimi
+    _Row(_with(_NO_FILES, max_temperature=1.0, forced_tools=False), kinds=("moonshot",)),
+    # https://docs.z.ai/api-reference/llm/chat-completion
+    _Row(
+        _with(_NO_FILES, max_temperature=1.0, forced_tools=False, most_stops=1),
+        kinds=("zai", "zhipu"),
+    ),
+    # https://platform.minimax.io/docs/api-reference/text-openai-api
+    _Row(_with(_NO_FILES, max_temperature=1.0, many_answers=False), kinds=("minimax",)),
+    # https://docs.ollama.com/api/openai-compatibility
+    _Row(
+        _with(
+            _NO_FILES,
+            logit_bias=False,
+            many_answers=False,
+            forced_tools=False,
+            user=False,
+            image_urls=False,
+        ),
+        kinds=("ollama",),
+    ),
+    _Row(_NO_FILES, kinds=("vllm", "llamacpp", "lmstudio")),
+    _Row(_COMPATIBLE),
+)
+
+_COHERE: Final = Abilities(
+    max_temperature=1.0, most_stops=5, many_answers=False, logit_bias=False, reasoning=("budget",)
+)
+"""https://docs.cohere.com/reference/chat"""
+_OLLAMA: Final = Abilities(
+    many_answers=False, logit_bias=False, forced_tools=False, image_urls=False, files=False
+)
+"""https://github.com/ollama/ollama/blob/main/docs/api.md"""
+
+_ROWS: Final[Mapping[str, tuple[_Row, ...]]] = MappingProxyType(
+    {
+        "anthropic.messages": (*_CLAUDE_ROWS, _Row(_CLAUDE)),
+        "bedrock.converse": _CLAUDE_ROWS,
+        "gemini.generate": (*_GEMINI_ROWS, _Row(_GEMINI)),
+        "openai.chat": _COMPATIBLE_ROWS,
+        "openai.responses": (
+            *(row._replace(kinds=("openai", "azure")) for row in _OPENAI_ROWS),
+            _Row(Abilities(top_k=False, reasoning=("effort",))),
+        ),
+        "cohere.chat": (_Row(_COHERE),),
+        "ollama.chat": (_Row(_OLLAMA),),
+    }
+)
+
+
+def abilities_of(kind: str, dialect: str, model: str) -> Abilities:
+    """What is known of a model; ``model`` is the upstream's name."""
+    name = model.lower().rpartition("/")[2]
+    for row in _ROWS.get(dialect, ()):
+        if _fits(kind, row.kinds) and _fits(name, row.models):
+            return row.can
+    return Abilities()
+
+
+class KnownModels:
+    """The same for one provider, with what its operator says.
+
+    ``overrides``: by pattern of the upstream's name, fields of ``Abilities``; all patterns that fit
+    count, the last one most. Raises ConfigurationError for a field or a value that is none.
+    """
+
+    def __init__(self, kind: str, overrides: Mapping[str, Mapping[str, Any]]) -> None:
+        self._kind = kind
+        self._overrides = {pattern: _checked(fields) for pattern, fields in overrides.items()}
+        self._known: dict[tuple[str, str], Abilities] = {}
+
+    def abilities(self, dialect: str, model: str) -> Abilities:
+        known = self._known.get((dialect, model))
+        if known is None:
+            known = abilities_of(self._kind, dialect, model)
+            for pattern, fields in self._overrides.items():
+                if fnmatchcase(model, pattern):
+                    known = _with(known, **fields)
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[dialect, model] = known
+        return known
+
+
+def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    for name in fields:
+        if name not in Abilities.__struct_fields__:
+            raise ConfigurationError(
+                f"There is no ability {name!r}: use some of "
+                f"{', '.join(Abilities.__struct_fields__)}.",
+                param="abilities",
+            )
+    try:
+        given = msgspec.convert(dict(fields), Abilities)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"abilities can't be used: {error}.", param="abilities") from None
+    return {name: getattr(given, name) for name in fields}

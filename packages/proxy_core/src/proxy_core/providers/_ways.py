@@ -1,0 +1,242 @@
+"""How a call gets from a client's dialect to a provider's: decided once, at construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import quote
+
+import msgspec
+
+from proxy_core._types import Call, Headers, Usage
+from proxy_core.dialects import (
+    CLIENT_CODECS,
+    CODECS,
+    DIALECTS,
+    FRAMINGS,
+    STREAM_TYPES,
+    framing_of,
+)
+from proxy_core.dialects._abilities import Abilities
+from proxy_core.dialects._codec import ClientCodec, UpstreamCodec
+from proxy_core.dialects._dialect import Dialect, Tap
+from proxy_core.dialects._framing import ReframedTap
+from proxy_core.dialects._translate import Memory, Translator, Unsupported
+from proxy_core.errors import UpstreamModelMissing
+from proxy_core.providers._row import BodyEdits, Paths, ProviderRow
+
+__all__ = ["Fork", "Plan", "Way", "Ways", "ways_of"]
+
+_PREFIXES: Final = ("/openai/v1", "/openai", "/v1beta", "/v1", "/v2", "/api")
+"""Beginnings of paths that a base URL may end with already, as some SDKs want it."""
+_NOTHING: Final[Headers] = []
+
+_encode = msgspec.json.Encoder().encode
+_read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class _Request(Protocol):
+    def __call__(self, call: Call, model: str, *, ask_usage: bool) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What to do with a call: the verbs are those of a ``Dialect``."""
+
+    url: str
+    request: _Request
+    tap: Callable[[Call, Usage], Tap]
+    whole: Callable[[Call, bytes, Usage], bytes]
+    stream_type: bytes
+    """The media type of a stream."""
+    announced: Headers = field(default_factory=lambda: _NOTHING)
+    """Headers for the reply: to be copied."""
+    is_native: bool = True
+    """Whether it is the client's own dialect."""
+
+
+Fork = Callable[[Call, str], Way]
+"""Finds the way where it depends upon the call or the upstream's name for the model. Raises
+RequestError and UpstreamError."""
+
+
+class Ways(NamedTuple):
+    """By the client's dialect: those that are always the same, and the others."""
+
+    ready: Mapping[str, Way]
+    forks: Mapping[str, Fork]
+
+
+class _Address:
+    """A dialect's URLs at one provider."""
+
+    def __init__(self, base: str, paths: Callable[[str, bool], str]) -> None:
+        self._base = base
+        self._paths = paths
+        some = {paths(model, stream) for model in ("a", "b") for stream in (False, True)}
+        self.fixed = self._joined(some.pop()) if len(some) == 1 else ""
+        """The only one; empty where it depends upon the model, or on whether it is a stream."""
+
+    def of(self, model: str, *, stream: bool) -> str:
+        return self.fixed or self._joined(self._paths(model, stream))
+
+    def _joined(self, path: str) -> str:
+        """What the base ends with and the path begins with is said once."""
+        for prefix in _PREFIXES:
+            if path.startswith(f"{prefix}/") and self._base.endswith(prefix):
+                return self._base + path.removeprefix(prefix)
+        return self._base + path
+
+
+class Plan(NamedTuple):
+    """All that the ways of a provider are made of."""
+
+    row: ProviderRow
+    base_url: str
+    settings: Mapping[str, str]
+    """What may stand in braces in a path: ``project``, ``location``, ``region``, ``api_version``.
+    """
+    memory: Memory
+    can: Callable[[str, str], Abilities]
+    """What a dialect's model takes."""
+    unsupported: Unsupported = "refuse"
+    clients: Mapping[str, ClientCodec] = CLIENT_CODECS
+    upstreams: Mapping[str, UpstreamCodec] = CODECS
+
+
+def ways_of(plan: Plan) -> Ways:
+    """The way of each dialect that a client may speak."""
+    ready: dict[str, Way] = {}
+    forks: dict[str, Fork] = {}
+    for client in dict.fromkeys((*plan.row.dialects, *plan.clients)):
+        found = list(_candidates(plan, client))
+        if found and found[0].way is not None and not found[0].models:
+            ready[client] = found[0].way
+        elif found:
+            forks[client] = _fork(found)
+    return Ways(ready, forks)
+
+
+class _Candidate(NamedTuple):
+    models: tuple[str, ...]
+    """Patterns; empty: all."""
+    fork: Fork
+    way: Way | None = None
+    """Where it is always the same."""
+
+
+def _candidates(plan: Plan, client: str) -> Iterator[_Candidate]:
+    """Its own dialect first, then those that it can be translated to."""
+    row = plan.row
+    if client in row.dialects and client in DIALECTS:
+        yield _native(plan, DIALECTS[client])
+    for upstream in row.dialects:
+        if upstream != client and client in plan.clients and upstream in plan.upstreams:
+            yield _translated(plan, client, upstream)
+
+
+def _fork(found: list[_Candidate]) -> Fork:
+    def fork(call: Call, model: str) -> Way:
+        for one in found:
+            if not one.models or any(fnmatchcase(model, models) for models in one.models):
+                return one.fork(call, model)
+        raise UpstreamModelMissing(f"the upstream does not take {call.dialect} for this model")
+
+    return fork
+
+
+def _native(plan: Plan, dialect: Dialect) -> _Candidate:
+    row = plan.row
+    address = _address(plan, dialect.name)
+    edits = row.bodies.get(dialect.name)
+    request = dialect.request if edits is None else _edited(dialect.request, edits)
+    framing = _framing(plan, dialect.name)
+    tap = dialect.tap if framing == "events" else _reframed(dialect, framing)
+    way = Way(address.fixed, request, tap, dialect.whole, STREAM_TYPES[framing])
+
+    def fork(call: Call, model: str) -> Way:
+        return replace(way, url=address.of(model, stream=call.stream))
+
+    return _Candidate(row.only.get(dialect.name, ()), fork, way if address.fixed else None)
+
+
+def _reframed(dialect: Dialect, framing: str) -> Callable[[Call, Usage], Tap]:
+    return lambda call, usage: ReframedTap(FRAMINGS[framing](), dialect.tap(call, usage))
+
+
+def _translated(plan: Plan, client: str, upstream: str) -> _Candidate:
+    row = plan.row
+    address = _address(plan, upstream)
+    framing = _framing(plan, upstream)
+    edits = row.bodies.get(upstream)
+    translator = Translator(
+        plan.clients[client],
+        plan.upstreams[upstream],
+        FRAMINGS[framing],
+        plan.memory,
+        unsupported=plan.unsupported,
+        asks_usage=row.asks_usage,
+        customs=row.customs,
+        finish=None if edits is None else lambda body, call: _finished(body, call, edits),
+    )
+
+    def fork(call: Call, model: str) -> Way:
+        url = address.of(model, stream=call.stream)
+        one = translator.begin(call, model, plan.can(upstream, model))
+        kind = STREAM_TYPES[framing]
+        return Way(url, one.request, one.tap, one.whole, kind, one.announced, is_native=False)
+
+    return _Candidate(row.only.get(upstream, ()), fork)
+
+
+def _framing(plan: Plan, dialect: str) -> str:
+    """Raises ConfigurationError where the library is missing that reads it."""
+    framing = framing_of(dialect, plan.row.framings)
+    FRAMINGS[framing]()
+    return framing
+
+
+def _address(plan: Plan, dialect: str) -> _Address:
+    has_version = bool(plan.settings.get("api_version"))
+    paths = (has_version and plan.row.versioned_paths) or plan.row.paths
+    known = paths.get(dialect)
+    if known is None:
+        native = DIALECTS[dialect]
+        return _Address(plan.base_url, lambda model, stream: native.path(model, stream=stream))
+    return _Address(plan.base_url, _template(known, plan.settings))
+
+
+def _template(paths: Paths, settings: Mapping[str, str]) -> Callable[[str, bool], str]:
+    known = {name: quote(value, safe="") for name, value in settings.items()}
+    stream_path = paths.stream or paths.whole
+
+    def path(model: str, stream: bool) -> str:
+        chosen = stream_path if stream else paths.whole
+        return chosen.format_map({**known, "model": quote(model, safe="@")})
+
+    return path
+
+
+def _edited(request: _Request, edits: BodyEdits) -> _Request:
+    """A dialect's own body with what this provider wants otherwise; the values stay as they came.
+
+    Whitespace between fields doesn't, nor do fields that were there twice.
+    """
+
+    def edited(call: Call, model: str, *, ask_usage: bool) -> bytes:
+        fields: dict[str, Any] = _read_fields(request(call, model, ask_usage=ask_usage))
+        return _encode(_finished(fields, call, edits))
+
+    return edited
+
+
+def _finished(body: dict[str, Any], call: Call, edits: BodyEdits) -> dict[str, Any]:
+    words = {
+        field: [word.strip().decode("latin-1") for word in value.split(b",") if word.strip()]
+        for name, value in call.headers
+        if (field := edits.lists.get(name))
+    }
+    kept = {name: value for name, value in body.items() if name not in edits.without}
+    return {**edits.default, **words, **kept}
