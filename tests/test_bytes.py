@@ -322,6 +322,7 @@ def upstream_name(model: str) -> str:
     return {"chat": "a-Real/Modèl", "same": "same"}[model]
 
 
+CHAT_CHUNK = '"object":"chat.completion.chunk","choices":'
 CHUNK = '{"choices":[{"index":0,"delta":{"content":"x"},"text":"x","finish_reason":"stop"}]}'
 SHORT_STREAM = [f"data: {CHUNK}\n\ndata: [DONE]\n\n".encode()]
 
@@ -405,10 +406,13 @@ class StreamSpelling(Spelling):
     def __init__(self, seed: int) -> None:
         super().__init__(seed, breaks=False)
         self.end = self.rng.choice(("\n", "\n", "\r\n"))
+        self._calls = 0
 
     def chunk(self, choices: str, *more: tuple[str, str]) -> str:
         """One chunk's JSON, with the upstream's name for the model and fields that nobody knows."""
-        rows = [*self.unowned(taken=OWNED | {"choices", "usage"}), ('"choices"', choices), *more]
+        kind = ('"object"', '"chat.completion.chunk"')
+        taken = OWNED | {"choices", "usage", "object"}
+        rows = [*self.unowned(taken=taken), kind, ('"choices"', choices), *more]
         if self.rng.random() < 0.9:
             rows.append((self.spelled("model"), self.string()))
         self.rng.shuffle(rows)
@@ -422,8 +426,11 @@ class StreamSpelling(Spelling):
     def delta(self) -> str:
         kind = self.rng.randrange(4)
         if kind == 0:
-            function = self.object([('"arguments"', self.string())])
-            call = self.object([('"index"', str(self.rng.randrange(3))), ('"function"', function)])
+            named = [] if self._calls else [('"name"', '"look"')]
+            function = self.object([*named, ('"arguments"', self.string())])
+            begun = [] if self._calls else [('"id"', '"c1"'), ('"type"', '"function"')]
+            self._calls += 1
+            call = self.object([('"index"', "0"), *begun, ('"function"', function)])
             return self.object([('"tool_calls"', self.array([call]))])
         if kind == 1:
             return self.object(
@@ -450,7 +457,7 @@ class StreamSpelling(Spelling):
     def stream(self) -> list[str]:
         """All events of one answer, the usage among them."""
         role = self.choice('{"role":"assistant","content":""}')
-        events = [self.event(self.chunk(role))] if self.rng.random() < 0.8 else []
+        events = [self.event(self.chunk(role))]
         for _ in range(self.rng.randrange(1, 8)):
             events.append(self.event(self.chunk(self.choice(self.delta()))))
             if self.rng.random() < 0.2:
@@ -545,7 +552,8 @@ def test_a_stream_in_single_bytes_is_the_same(house: House, end: str) -> None:
         "chat/completions", '{"model":"chat","messages":[],"stream":true}', "chat", False, True
     )
     chunk = (
-        '{"choices":[{"index":0,"delta":{"content":"é"},"finish_reason":"stop"}],"model":"chat"}'
+        '{"choices":[{"index":0,"delta":{"role":"assistant","content":"é"},'
+        '"finish_reason":"stop"}],"object":"chat.completion.chunk","model":"chat"}'
     )
     usage = '{"choices":[],"usage":{"prompt_tokens":1},"model":"chat"}'
     kept = [f"data: {chunk}{end * 2}", f": note{end * 2}", f"data: [DONE]{end * 2}"]
@@ -561,7 +569,8 @@ def test_a_bare_data_line_is_a_line_of_data(house: House) -> None:
     )
     front, back = (
         '{"model":',
-        '"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}',
+        f'{CHAT_CHUNK}[{{"index":0,"delta":{{"role":"assistant","content":"x"}},'
+        f'"finish_reason":"stop"}}]}}',
     )
     done = "data: [DONE]\n\n"
     sent = f'data: {front}"up",\ndata\ndata: {back}\n\n{done}'

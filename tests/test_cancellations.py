@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy_api._arrival import CLIENT_GONE
+from proxy_api._face import face_of
 from proxy_api._keys import LocalOnly
 from proxy_api._plan import Deployment, Route
 from proxy_api._protocol import GatewayProtocol
@@ -188,7 +189,7 @@ class House:
             max_body=1_000_000,
         )
         house = SimpleNamespace(enter=lambda: snapshot, leave=lambda _: None)
-        self.surface = Surface(CHAT, house, StructuredLogger("test"))
+        self.surface = Surface(face_of(CHAT), house, StructuredLogger("test"))
         self.descriptors = descriptors()
 
     def _deployment(self, name: str, port: int, http: HttpClient) -> Deployment:

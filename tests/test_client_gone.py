@@ -36,12 +36,14 @@ LOOPS = [name for name in ("asyncio", "uvloop") if importlib.util.find_spec(name
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
 WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
+FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 WHOLE = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 ANSWERS = {
     "silent": b"",
     "role": STREAM + ROLE,
     "word": STREAM + ROLE + WORD,
+    "done": STREAM + ROLE + WORD + FINISH + b"data: [DONE]\n\n",
     "half": JSON % len(WHOLE) + WHOLE[:20],
     "whole": JSON % len(WHOLE) + WHOLE,
     "late": JSON % len(WHOLE) + WHOLE,
@@ -214,7 +216,7 @@ def house(
             clients.append(HttpClient(PoolLimits(connections=connections), **given))
             return clients[-1]
 
-        monkeypatch.setattr("proxy_api._compose.HttpClient", client)
+        monkeypatch.setattr("proxy_api._http_client.HttpClient", client)
         behind, observer = Upstream(), RecordingObserver()
         app = create_app(settings=settings_for(upstream(behind).url), observers=[observer])
         change(app)
@@ -387,6 +389,27 @@ def test_the_long_way_notices_too(house: Callable[..., Any], protocol: Any) -> N
     """With a middleware, when requests go through the router, a close is noticed as well."""
     with house(change=lambda app: app.add_middleware(PlainMiddleware), http=protocol) as built:
         run(built, PHASES[:-1], close, 2)
+
+
+@pytest.mark.parametrize("leave", [close, reset, half_close])
+@pytest.mark.parametrize("protocol", [GatewayProtocol, "h11"])
+def test_who_leaves_with_a_whole_answer_is_not_gone(
+    house: Callable[..., Any], protocol: Any, leave: Leave
+) -> None:
+    """A client that closes behind the last event was served, though the upstream is still open."""
+    with house(http=protocol) as built, built.connect() as client:
+        client.sendall(request("done"))
+        got = b""
+        while b"[DONE]" not in got:
+            got += client.recv(4096)
+        leave(client)
+        built.await_events(RequestFinished, 1)
+        (finished,) = built.observer.of(RequestFinished)
+        assert (finished.outcome, finished.status, finished.error) == ("ok", 200, "")
+        built.upstream.closed.get(timeout=5)
+        assert built.upstream.arrived.get(timeout=5) == "done"
+        until(lambda: built.server.connections == 0)
+        built.check_empty()
 
 
 @pytest.mark.parametrize("leave", [close, reset, half_close])

@@ -14,6 +14,8 @@ from proxy_api.testing import settings_for
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
+SECRETS = {"OPENAI_API_KEY": "sk-x", "ANTHROPIC_API_KEY": "sk-ant-x", "CI_KEY": "ci-key"}
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -36,8 +38,8 @@ def test_the_configuration_is_in_order(tmp_path: Path) -> None:
     """The YAML of the README is a configuration without a problem and without a dead setting."""
     file = tmp_path / "config.yaml"
     file.write_text(blocks("yaml")[0])
-    settings = load_settings(file, environ={"OPENAI_API_KEY": "sk-x", "CI_KEY": "ci-key"})
-    assert [model.name for model in settings.models] == ["chat", "chat", "gpt-*"]
+    settings = load_settings(file, environ=SECRETS)
+    assert [model.name for model in settings.models] == ["chat", "chat", "gpt-*", "claude-*"]
     assert settings.not_in_force() == ()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from proxy_api._arrival import CLIENT_GONE
+from proxy_api._face import face_of
 from proxy_api._keys import Key
 from proxy_api._plan import Deployment, Route
 from proxy_api._pulse import Pulse, Rhythm
@@ -198,7 +199,7 @@ class House:
 
     @property
     def surface(self) -> Surface:
-        return Surface(CHAT, self, StructuredLogger("test"))
+        return Surface(face_of(CHAT), self, StructuredLogger("test"))
 
     def ask(self, client: Client) -> asyncio.Task[None]:
         return asyncio.create_task(self.surface(client.scope, client.receive, client.send))

@@ -19,7 +19,7 @@ NEEDED = (
 TOOLS = ("bash", "cat", "cksum", "dirname", "env", "grep", "sed")
 
 
-@pytest.mark.parametrize("script", ["run", "test", "check", "lock", "install", "bench"])
+@pytest.mark.parametrize("script", ["run", "test", "check", "lock", "install", "bench", "mutants"])
 def test_help_says_what_it_does(script: str) -> None:
     """`--help` prints the script's own first comment, and does nothing else."""
     result = subprocess.run(

@@ -118,6 +118,9 @@ def start(upstream: Callable[..., Any]) -> Iterator[Start]:
 def test_silence_is_bridged_by_comments(start: Start, first: bytes) -> None:
     """After ``patience`` without content the 200 is sent, and comments until there is some."""
     silent = Silent(first)
+    rest = (
+        event({"role": "assistant", "content": "at last"} if not first else {"content": "x"}) + END
+    )
     url, _ = start(silent, patience=0.2, heartbeat=0.05)
     began = time.monotonic()
     got = b""
@@ -127,9 +130,9 @@ def test_silence_is_bridged_by_comments(start: Start, first: bytes) -> None:
             got += part
             if got.count(COMMENT) == 4:
                 assert time.monotonic() - began >= 0.2 + 3 * 0.05
-                silent.write(event({"content": "at last"}) + END)
+                silent.write(rest)
     assert got.startswith(COMMENT)
-    assert got.replace(COMMENT, b"") == first + event({"content": "at last"}) + END
+    assert got.replace(COMMENT, b"") == first + rest
 
 
 def test_silence_before_the_head_is_bridged(start: Start) -> None:
@@ -140,7 +143,7 @@ def test_silence_before_the_head_is_bridged(start: Start) -> None:
         await asked(reader)
         while not told.is_set():
             await asyncio.sleep(0.01)
-        writer.write(HEAD + event({"content": "late"}) + END)
+        writer.write(HEAD + event({"role": "assistant", "content": "late"}) + END)
 
     url, observer = start(slow, patience=0.1, heartbeat=0.05)
     got = b""
@@ -150,25 +153,23 @@ def test_silence_before_the_head_is_bridged(start: Start) -> None:
             got += part
             if got.count(COMMENT) == 3:
                 told.set()
-    assert got.replace(COMMENT, b"") == event({"content": "late"}) + END
+    assert got.replace(COMMENT, b"") == event({"role": "assistant", "content": "late"}) + END
     assert [each.outcome for each in observer.of(RequestFinished)] == ["ok"]
 
 
 def test_silence_in_the_middle_is_bridged(start: Start) -> None:
     """Comments also come between two events of content that are far apart."""
-    silent = Silent(event({"content": "one"}))
+    one, two = event({"role": "assistant", "content": "one"}), event({"content": "two"})
+    silent = Silent(one)
     url, _ = start(silent, patience=30, heartbeat=0.05)
     got = b""
     with httpx2.stream("POST", url, json=body(), timeout=10) as answer:
         for part in answer.iter_raw():
             got += part
             if got.count(COMMENT) == 2:
-                silent.write(event({"content": "two"}) + END)
-    assert got.startswith(event({"content": "one"}) + COMMENT)
-    assert (
-        got.replace(COMMENT, b"")
-        == b"".join(event({"content": word}) for word in ("one", "two")) + END
-    )
+                silent.write(two + END)
+    assert got.startswith(one + COMMENT)
+    assert got.replace(COMMENT, b"") == one + two + END
 
 
 def test_a_whole_answer_gets_no_comments(start: Start) -> None:

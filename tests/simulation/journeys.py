@@ -35,6 +35,7 @@ CLOCK = Clock()
 time.monotonic = CLOCK.read
 
 from proxy_api import _compose  # noqa: E402
+from proxy_api._face import face_of  # noqa: E402
 from proxy_api._gateway import Gateway  # noqa: E402
 from proxy_api._response import Surface  # noqa: E402
 from proxy_api._settings import Settings  # noqa: E402
@@ -282,7 +283,7 @@ def play(seed: int) -> Run:
     logger = StructuredLogger("simulation")
     parts = _compose.Parts(events.append, NoTracer())
     gateway = Gateway(settings(rng), NoMetrics(), parts, logger)
-    surface = Surface(CHAT, gateway, logger)
+    surface = Surface(face_of(CHAT), gateway, logger)
     clients = [
         Client(
             number,

@@ -387,13 +387,26 @@ def test_openais_stream_ends_with_a_raise() -> None:
 def test_the_responses_stream_ends_with_an_error_event() -> None:
     """The Responses API's error is an event of its type, numbered after the last one."""
     last = f"event: {STARTED['type']}\ndata: {json.dumps(STARTED)}\n\n".encode()
-    events = (RESPONSES.keepalive, last, RESPONSES.event(FAULT, ID, last))
-    with streaming(openai.OpenAI, *events) as sdk:
-        *_, told = sdk.responses.create(model="m", input="x", stream=True)
-    assert isinstance(told, ResponseErrorEvent)
+    event = RESPONSES.event(FAULT, ID, last)
+    assert event.startswith(b"event: error\n")
+    told = ResponseErrorEvent.model_validate_json(event.partition(b"data: ")[2])
     assert (told.code, told.message, told.sequence_number) == ("upstream_failed", "told", 5)
     first = json.loads(RESPONSES.event(FAULT, ID, b"").partition(b"data: ")[2])
     assert ResponseErrorEvent.model_validate(first).sequence_number == 0
+
+
+@pytest.mark.parametrize("way", ["loop", "helper"])
+def test_the_responses_stream_ends_with_a_raise(way: str) -> None:
+    """OpenAI's client raises what such a stream tells, in a loop and in its helper."""
+    asked: Any = {"model": "m", "input": "x"}
+    events = (RESPONSES.keepalive, RESPONSES.event(FAULT, ID, b""))
+    with streaming(openai.OpenAI, *events) as sdk, pytest.raises(openai.APIError) as told:
+        if way == "loop":
+            list(sdk.responses.create(**asked, stream=True))
+        with sdk.responses.stream(**asked) as stream:
+            stream.get_final_response()
+    error = told.value
+    assert (error.message, error.code, error.type) == ("told", "upstream_failed", FAULT.type)
 
 
 def test_anthropics_stream_ends_with_a_raise() -> None:

@@ -301,7 +301,6 @@ cache: {enabled: true}
 context: {enabled: yes}
 redis: unix:///run/redis.sock
 database: sqlite:///var/lib/x.db
-plugins: [mine]
 observability: {metrics: {listen: "127.0.0.1:9464"}}
 """)
     told = [sentence.partition(" ")[0] for sentence in settings.not_in_force()]
@@ -311,7 +310,6 @@ observability: {metrics: {listen: "127.0.0.1:9464"}}
             "context.enabled",
             "observability.metrics.listen",
             "database",
-            "plugins",
         ]
     )
     assert settings.server.trusted_proxies == ("10.0.0.0/8",)

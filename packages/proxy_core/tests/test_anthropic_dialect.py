@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -280,10 +281,39 @@ def test_a_stream_passes_verbatim_but_for_the_name(cuts: list[int], crlf: bool) 
 def test_content_begins_where_something_is_said(piece: bytes, holds: bool) -> None:
     """Empty blocks, pings and signatures are no content: another deployment can still be asked."""
     tap, _ = tap_for()
-    tap.feed(START)
+    tap.feed(START + opened({"type": "text", "text": ""}))
     assert not tap.has_content
     tap.feed(piece)
     assert tap.has_content is holds
+
+
+def test_events_have_their_names() -> None:
+    """Where an imitator leaves the name out, or gives another, SDKs would pass over the event."""
+    said = START + opened({"type": "text", "text": ""}) + delta("text_delta", "x") + END + STOP
+    lines = [line for line in said.split(b"\n") if not line.startswith(b"event:")]
+    for imitated in (b"\n".join(lines), re.sub(rb"(?m)^event: .*$", b"event: message", said)):
+        tap, _ = tap_for()
+        assert tap.feed(imitated).replace(b"\n\n\n", b"\n\n") == tap_for()[0].feed(said)
+        assert tap.done
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": None}])
+def test_an_end_has_a_usage(usage: dict[str, Any]) -> None:
+    """Where an upstream tells none, the SDK's helper would trip: it gets what was counted."""
+    end = event("message_delta", delta={"stop_reason": "end_turn"}, **usage)
+    tap, counted = tap_for()
+    block = opened({"type": "text", "text": ""})
+    told = tap.feed(START + block + delta("text_delta", "x" * 300) + end + STOP)
+    assert b'{"output_tokens":%d}' % counted.output_tokens in told
+    assert counted.output_tokens > 50
+
+
+@pytest.mark.parametrize(
+    "pieces", [[delta("text_delta", "x")], [START, delta("text_delta", "x")], [END]]
+)
+def test_events_in_disorder_are_a_failure(pieces: list[bytes]) -> None:
+    """What comes before its beginning is no answer: the SDK would trip over it, or lose it."""
+    assert isinstance(failure_of(*pieces), UpstreamProtocolError)
 
 
 def test_a_stream_that_breaks_off_is_counted_by_its_text() -> None:

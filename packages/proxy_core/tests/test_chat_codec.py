@@ -499,7 +499,7 @@ def test_openrouters_details_go_back_unchanged() -> None:
         ({}, {"reasoning": ReasoningWish(budget=3000)}, "reasoning_effort", False),
         ({"reasoning": ()}, {"reasoning": ReasoningWish(effort="low")}, "reasoning_effort", False),
         ({"user": False}, {"user": "u"}, "user", False),
-        ({"metadata": False}, {"store": True}, "store", False),
+        ({"store": False}, {"store": True}, "store", False),
         ({"service_tiers": False}, {"service_tier": "flex"}, "service_tier", False),
         ({"cache_marks": False}, {"cache_all": CacheMark()}, "cache_control", False),
     ],

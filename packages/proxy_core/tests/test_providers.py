@@ -42,10 +42,11 @@ from proxy_core.testing import FakeHttp
 JSON: Headers = [(b"content-type", b"application/json; charset=utf-8")]
 SSE: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
 ANSWER = b'{"model":"up/x","choices":[{}],"usage":{"prompt_tokens":2,"completion_tokens":1}}'
+CHUNK = b'data: {"object":"chat.completion.chunk","model":"up/x","choices":'
 EVENTS = [
-    b'data: {"model":"up/x","choices":[{"delta":{"role":"assistant"}}]}\n\n',
-    b'data: {"model":"up/x","choices":[{"delta":{"content":"Hel',
-    b'lo"}}]}\n\ndata: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n',
+    CHUNK + b'[{"delta":{"role":"assistant"}}]}\n\n',
+    CHUNK + b'[{"delta":{"content":"Hel',
+    b'lo"}}]}\n\n' + CHUNK + b'[{"delta":{},"finish_reason":"stop"}]}\n\n',
     b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":1}}\n\n',
     b"data: [DONE]\n\n",
 ]
@@ -171,7 +172,7 @@ async def test_usage_is_asked_of_those_that_take_it(kind: str, asks: bool) -> No
         ({"base_url": "http://2852039166/v1"}, "base_url", "metadata"),
         ({"base_url": "http://[::ffff:a9fe:a9fe]/v1"}, "base_url", "metadata"),
         ({"base_url": "http://Metadata.Google.Internal./v1"}, "base_url", "metadata"),
-        ({"dialects": ["openai.chat", "openai.images"]}, "dialects", "openai.images"),
+        ({"dialects": ["openai.chat", "openai.video"]}, "dialects", "openai.video"),
         ({"kind": "bedrock", "api_key": "k"}, "region", "needs a region"),
         ({"kind": "vertex", "api_key": "k", "project": "p"}, "location", "needs a location"),
         ({"unsupported": "ignore"}, "unsupported", "refuse, announce, strict"),

@@ -920,6 +920,24 @@ def test_servers_that_tell_less_are_understood(events: list[dict[str, Any]]) -> 
     assert answer.choices[0].stop == "end"
 
 
+def test_a_citation_that_its_own_event_alone_tells() -> None:
+    """It is kept; and what is said of a text after its end is not."""
+    said = {"item_id": "m", "output_index": 0, "content_index": 0}
+    note = {"type": "url_citation", "url": "https://a.example", "title": "A"}
+    where = note | {"start_index": 0, "end_index": 5}
+    events: list[dict[str, Any]] = [
+        {"type": "response.output_text.delta", "delta": "Hello", **said},
+        {"type": "response.output_text.annotation.added", "annotation": where, **said},
+    ]
+    ended = {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE}
+    late = {"type": "response.output_text.delta", "delta": "Hello", **said}
+    cited = folded(events_in(sse(*events, COMPLETED))).choices[0].parts
+    whole = folded(events_in(sse(events[0], ended, late, COMPLETED))).choices[0].parts
+    citation = Citation(kind="url", url="https://a.example", title="A", start=0, end=5)
+    assert cited == (Text(text="Hello", citations=(citation,)),)
+    assert whole == (Text(text="Hello"),)
+
+
 def test_a_call_without_deltas_is_whole() -> None:
     """Arguments that come with the item's end are told, and not twice."""
     for events in (

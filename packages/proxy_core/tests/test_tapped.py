@@ -12,11 +12,12 @@ from proxy_core._http_types import HttpResponse
 from proxy_core._tapped import Tapped, poured
 from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamThrottled
 
-EVENT = b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
-FINISH = b'data: {"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+CHUNK = b'data: {"object":"chat.completion.chunk","model":"m","choices":'
+EVENT = CHUNK + b'[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+FINISH = CHUNK + b'[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 FAULT = b'data: {"error":{"message":"full","code":"rate_limit_exceeded"}}\n\n'
-ROLE = b'data: {"model":"m","choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
+ROLE = CHUNK + b'[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 STREAMS: list[list[bytes]] = [

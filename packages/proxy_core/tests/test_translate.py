@@ -17,7 +17,7 @@ from proxy_core.dialects._abilities import Abilities
 from proxy_core.dialects._codec import Frame, Framing, Loss
 from proxy_core.dialects._framing import EventFraming, LineFraming
 from proxy_core.dialects._sse import EventTooLarge
-from proxy_core.dialects._translate import DROPPED, Translation, Translator, judged
+from proxy_core.dialects._translate import DROPPED, Target, Translation, Translator, judged
 from proxy_core.errors import (
     InvalidRequest,
     NotCarried,
@@ -47,11 +47,11 @@ def call_of(client: str, **fields: Any) -> Call:
     return DIALECTS[client].read(json.dumps({"model": "mine", **body}).encode())
 
 
-def translation(client: str, upstream: str, call: Call, **options: Any) -> Translation:
-    framing = FRAMINGS[framing_of(upstream, {})]
-    translator = Translator(
-        CLIENT_CODECS[client], CODECS[upstream], framing, SignatureMemory(), **options
-    )
+def translation(
+    client: str, upstream: str, call: Call, *, asks_usage: bool = True, **options: Any
+) -> Translation:
+    target = Target(CODECS[upstream], FRAMINGS[framing_of(upstream, {})], asks_usage)
+    translator = Translator(CLIENT_CODECS[client], target, SignatureMemory(), **options)
     return translator.begin(call, "up-1", Abilities())
 
 

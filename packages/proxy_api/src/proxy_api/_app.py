@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from proxy_api._arrival import new_request_id
 from proxy_api._compose import Parts
 from proxy_api._gateway import Gateway
+from proxy_api._plugins import load_plugins
 from proxy_api._routes import add_error_shapes, add_routes
 from proxy_api._settings import Settings, checked, load_settings
 from proxy_api._surfaces import Surfaces, make_surfaces
@@ -98,9 +99,10 @@ def create_app(
     """
     settings = load_settings(config_path) if settings is None else checked(settings)
     logger = logger or StructuredLogger("llm-proxy")
+    theirs = load_plugins(settings.plugins).observers(settings)
     metrics = Metrics(version=__version__) if enable_metrics else NoMetrics()
     tracer = _tracer(settings, otel_config, enabled=enable_tracing)
-    observer = fan_out(LogObserver(logger), metrics, *observers)
+    observer = fan_out(LogObserver(logger), metrics, *theirs, *observers)
     gateway = Gateway(settings, metrics, Parts(observer, tracer, trust_hosts), logger)
     return _app(gateway)
 

@@ -7,14 +7,20 @@ import os
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
 import msgspec
 from starlette.types import Message, Receive, Scope
 
 from proxy_api._face import Face
+from proxy_api._kept_files import may_name_files, with_own_files
 from proxy_core import Call, Headers
+from proxy_core.dialects import CACHE_PROMPT
 from proxy_core.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
+
+if TYPE_CHECKING:
+    from proxy_api._keys import Key
+    from proxy_api._snapshot import Snapshot
 
 __all__ = ["ADMIN_SOCKET", "CLIENT_GONE", "Arrival", "ClientGone", "Departure", "GoneSignal"]
 
@@ -24,6 +30,8 @@ ADMIN_SOCKET: Final = "llm_proxy.admin_socket"
 """The ASGI extension that a request has which came by the admin socket."""
 
 _JSON: Final = b"application/json"
+_ASKED: Final = frozenset({CACHE_PROMPT})
+"""Headers of ours that a client of any dialect may send."""
 _LARGE: Final = 1024 * 1024
 """Bytes of a body that is read in a thread, so that others are served between its passes."""
 
@@ -56,6 +64,9 @@ class Arrival:
         "trail",
     )
 
+    _NEEDS_BODY: ClassVar = True
+    _CAP: ClassVar = "server.max_body"
+
     def __init__(self, scope: Scope, receive: Receive, face: Face, model: str = "") -> None:
         self._scope = scope
         self._receive = receive
@@ -85,9 +96,9 @@ class Arrival:
         client = self._scope.get("client")
         return client[0] if client else None
 
-    async def call(self, at_most: int) -> Call:
+    async def call(self, house: Snapshot, key: Key) -> Call:
         """What is asked for. Raises RequestError, ClientGone."""
-        raw = await self.body(at_most)
+        raw = await self.body(house.max_body)
         face = self.face
         read = self._read_named if self.model else face.dialect.read
         if len(raw) > _LARGE:
@@ -95,7 +106,13 @@ class Arrival:
         else:
             call = read(raw, self.request_id)
         self.is_stream = call.stream
-        return self._with_headers(call, face.passes) if face.passes else call
+        # Nobody else has seen it yet, and a copy would cost more.
+        msgspec.structs.force_setattr(call, "scope", key.id)
+        if may_name_files(raw):
+            call = with_own_files(call, house.seals, key)
+        if face.passes or CACHE_PROMPT in self._headers:
+            return self._with_headers(call, face.passes or _ASKED)
+        return call
 
     def _read_named(self, raw: bytes, request_id: str) -> Call:
         """The call, where the path names the model."""
@@ -114,19 +131,19 @@ class Arrival:
         return msgspec.structs.replace(call, headers=headers) if headers else call
 
     async def body(self, at_most: int) -> bytes:
-        """The whole JSON body. Raises UnsupportedMedia, BodyTooLarge, ClientGone."""
+        """The whole body. Raises UnsupportedMedia, InvalidRequest, BodyTooLarge, ClientGone."""
         self._check_media()
         length = self._headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > at_most:
-            raise _too_large(at_most)
+            raise self._too_large(at_most)
         message = await self._message()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
             body = await self._rest(body, at_most)
         if len(body) > at_most:
-            raise _too_large(at_most)
+            raise self._too_large(at_most)
         self.departure.watch()
-        if not body:
+        if not body and self._NEEDS_BODY:
             raise InvalidRequest("The request has no body: send a JSON object.")
         return body
 
@@ -156,11 +173,19 @@ class Arrival:
         if kind != "application/json":
             told = repr(kind) if kind else "missing"
             raise UnsupportedMedia(f"The content-type is {told}: send application/json.")
+        self._check_encoding()
+
+    def _check_encoding(self) -> None:
         encoding = self.header(b"content-encoding").strip().lower()
         if encoding not in ("", "identity"):
             raise UnsupportedMedia(
                 f"The content-encoding is {encoding!r}: send the body uncompressed."
             )
+
+    def _too_large(self, at_most: int) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The request body is larger than {at_most} bytes, the most that {self._CAP} allows."
+        )
 
 
 class Departure:
@@ -221,9 +246,3 @@ class Departure:
 def new_request_id() -> str:
     """Unique, and safe in a header and a log line."""
     return "req_" + os.urandom(12).hex()
-
-
-def _too_large(at_most: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"The request body is larger than {at_most} bytes, the most that server.max_body allows."
-    )

@@ -153,6 +153,7 @@ def check(
 ) -> None:
     """Check a configuration: every problem at once; the exit status is 1 when there is one."""
     from proxy_api._compose import try_out
+    from proxy_api._plugins import load_plugins
     from proxy_api._settings import load_settings
 
     try:
@@ -168,6 +169,8 @@ def check(
     counts = {"provider": len(settings.providers), "model": len(names), "key": len(settings.keys)}
     told = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items())
     typer.echo(f"{config}: in order: {told}")
+    for summary in load_plugins(settings.plugins).summaries:
+        typer.echo(f"plugin {summary}")
 
 
 @app.command()

@@ -90,6 +90,8 @@ def told_explanation(told: dict[str, Any]) -> Iterator[str]:
     yield f"{told['model']}{by}{size}: at most {told['attempts']} attempts"
     if told["health"] == "unknown":
         yield f"health is not known: {told['detail']}"
+    if plugins := told.get("plugins"):
+        yield f"plugins: {', '.join(plugins)}"
     if told["pattern"] != told["model"]:
         yield f"found by the pattern {told['pattern']}"
     if rule := told["rule"]:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import ssl
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
-from pathlib import Path
 
 from pydantic import SecretStr
 
+from proxy_api._http_client import http_client
+from proxy_api._identity import identity_of
 from proxy_api._keys import Chaos, Key, KeyRing, Keys, LocalOnly
 from proxy_api._listener import check_tls
 from proxy_api._loopback import is_loopback_host
 from proxy_api._plan import Breaker, Deployment, Fallback, Route
+from proxy_api._plugins import load_plugins
+from proxy_api._policy import by_policy
 from proxy_api._pricing import cost_of, costs_of
+from proxy_api._raw import FREE_KINDS
 from proxy_api._recorder import Recorder
+from proxy_api._sealed_ids import seals_of
 from proxy_api._settings import Settings
 from proxy_api._settings_models import (
     BudgetSettings,
@@ -33,11 +35,11 @@ from proxy_api._snapshot import Runtime, Snapshot
 from proxy_api._stages import KeepsContext, NoCache, NoLedger
 from proxy_core import (
     AdmissionSettings,
+    AlwaysClosed,
     BreakerSettings,
     Budget,
     CircuitBreaker,
     FleetHints,
-    HttpClient,
     Limits,
     Load,
     Member,
@@ -47,14 +49,15 @@ from proxy_core import (
     Provider,
     RateLimiter,
     RetrySettings,
+    Rule,
     Rules,
     Secret,
     SharedRateLimiter,
     Timeouts,
     create_provider,
-    provider_row,
 )
 from proxy_core.errors import ConfigurationError
+from proxy_core.prices import Price
 from proxy_logging import NoTracer, Observer, Tracer, fan_out
 
 __all__ = ["Parts", "allowed_models", "check_listener", "compiled", "compose", "try_out", "tune"]
@@ -74,8 +77,11 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
 
     Raises ConfigurationError.
     """
+    plugins = load_plugins(settings.plugins)
+    runtime.registry = plugins.registry
     limiter = _limiter(settings, runtime, parts.observer)
     routes = _routes(settings, runtime, parts.observer)
+    deployments = tuple(chain.from_iterable(route.deployments for route in routes.values()))
     return Snapshot(
         keys=_keys(settings, parts.trust_hosts),
         routes=ModelTable(routes.items()),
@@ -89,14 +95,43 @@ def compose(settings: Settings, runtime: Runtime, parts: Parts) -> Snapshot:
             flags_unpriced=settings.pricing.unpriced == "flag",
         ),
         max_body=settings.server.max_body,
+        max_upload=settings.server.max_upload,
         admission=runtime.admission,
         retries=runtime.retries,
-        rules=Rules(row.rule() for row in settings.routing.rules),
+        rules=Rules((*_rules(settings), *plugins.rules(settings))),
         is_sticky=settings.routing.sticky,
         fallbacks=_fallbacks(settings),
         blocks_unpriced=settings.pricing.unpriced == "block",
-        deployments=tuple(chain.from_iterable(route.deployments for route in routes.values())),
+        deployments=deployments,
+        services=_services(deployments),
+        seals=seals_of(settings),
     )
+
+
+def _services(deployments: Iterable[Deployment]) -> dict[str, Route]:
+    """A way to each provider that serves a model, for what names no model."""
+    first = {row.provider.name: row for row in reversed([*deployments])}
+    return {name: Route(name, _service(row)) for name, row in first.items()}
+
+
+def _service(row: Deployment) -> Pool[Deployment]:
+    name = row.provider.name
+    # Its breaker never opens: what clients ask for here is their own affair.
+    breaker = AlwaysClosed()
+    free, kinds = Price.usd(input="0"), FREE_KINDS
+    own = Deployment(
+        label=f"{name}/*",
+        provider=row.provider,
+        model="*",
+        breaker=breaker,
+        timeouts=row.timeouts,
+        prices=lambda kind: free if kind in kinds else None,
+    )
+    return Pool(name, [Member(own, own.label, breaker=breaker)])
+
+
+def _rules(settings: Settings) -> Iterator[Rule]:
+    return (row.rule() for row in settings.routing.rules)
 
 
 def try_out(settings: Settings) -> None:
@@ -211,7 +246,20 @@ def _routes(settings: Settings, runtime: Runtime, observer: Observer) -> dict[st
         deployment = _deployment(settings, model, runtime, observer, chosen)
         members.setdefault(model.name, []).append(_member(model, deployment))
     rules = PoolSettings(strategy=settings.routing.strategy, sticky=settings.routing.sticky)
-    return {name: Route(name, Pool(name, pool, rules)) for name, pool in members.items()}
+    return {
+        name: Route(name, Pool(name, pool, rules), _parts(name, pool, rules))
+        for name, pool in members.items()
+    }
+
+
+def _parts(name: str, pool: Sequence[Member[Deployment]], rules: PoolSettings) -> dict[str, Route]:
+    """What of a pool is with each provider, where there are several."""
+    by: dict[str, list[Member[Deployment]]] = {}
+    for member in pool:
+        by.setdefault(member.value.provider.name, []).append(member)
+    if len(by) == 1:
+        return {}
+    return {provider: Route(name, Pool(name, members, rules)) for provider, members in by.items()}
 
 
 def _member(model: ModelSettings, value: Deployment) -> Member[Deployment]:
@@ -247,11 +295,11 @@ def _deployment(
     row = settings.providers[model.provider]
     if row.unsupported is None:
         row = row.model_copy(update={"unsupported": settings.routing.unsupported})
-    identity = _identity(model.provider, row)
+    identity = identity_of(model.provider, row)
     endpoint = f"{identity}/{model.upstream}"
     return Deployment(
         label=model.target,
-        provider=_provider(model.provider, row, identity, runtime, observer),
+        provider=by_policy(_provider(model.provider, row, identity, runtime, observer), model),
         model=model.upstream,
         breaker=_breaker(model, endpoint, settings, runtime, observer),
         timeouts=Timeouts(
@@ -262,8 +310,8 @@ def _deployment(
         ),
         load=runtime.loads.setdefault(endpoint, Load()) if model.target in chosen else None,
         limits=None if model.limits is None else _limits("deployment", model.limits, None),
-        price=cost_of(settings, model, runtime.prices),
-        prices=costs_of(settings, model, runtime.prices),
+        price=cost_of(settings, model, runtime.prices, runtime.registry),
+        prices=costs_of(settings, model, runtime.prices, runtime.registry),
         subject=f"deployment:{model.name}:{model.target}",
     )
 
@@ -305,12 +353,13 @@ def _provider(
 ) -> Provider:
     found = runtime.providers.get(identity)
     if found is None:
-        found = _made(name, row, _http(name, row, runtime), observer)
+        found = _made(name, row, runtime, observer)
         runtime.providers[identity] = found
     return found
 
 
-def _made(name: str, row: ProviderSettings, http: HttpClient, observer: Observer) -> Provider:
+def _made(name: str, row: ProviderSettings, runtime: Runtime, observer: Observer) -> Provider:
+    http = http_client(name, row, runtime)
     try:
         return create_provider(
             row.kind,
@@ -330,55 +379,11 @@ def _made(name: str, row: ProviderSettings, http: HttpClient, observer: Observer
             api_version=row.api_version,
             unsupported=row.unsupported or "refuse",
             abilities=row.abilities,
+            registry=runtime.registry,
         )
     except ConfigurationError as error:
         field = f".{error.param}" if error.param else ""
         raise ConfigurationError(f"providers.{name}{field}: {error.message}") from None
-
-
-def _http(name: str, row: ProviderSettings, runtime: Runtime) -> HttpClient:
-    cert = row.client_cert
-    pair = None if cert is None else (cert.cert, cert.key or cert.cert)
-    proxy = None if row.proxy is None else row.proxy.get_secret_value()
-    tls = _tls(row, runtime) if row.ca is None and cert is None else None
-    try:
-        return HttpClient(ca=row.ca, cert=pair, tls=tls, http2=row.http2, proxy=proxy)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"providers.{name}: {error.message}") from None
-
-
-def _tls(row: ProviderSettings, runtime: Runtime) -> ssl.SSLContext:
-    """What trusts the system's certificates. Reading those takes 40 ms: only if TLS is spoken."""
-    url = row.base_url or provider_row(row.kind).base_url or ""
-    if url.startswith("http://") and row.proxy is None:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and nobody is asked
-    runtime.tls = runtime.tls or ssl.create_default_context()
-    return runtime.tls
-
-
-def _identity(name: str, row: ProviderSettings) -> str:
-    """The same for the same settings, secrets and certificates included, without holding them."""
-    hidden = {"api_key", "api_keys", "headers", "proxy", "timeouts"}
-    plain = row.model_dump(mode="json", exclude=hidden)
-    secrets = [secret.get_secret_value() for secret in (*row.secrets, *row.headers.values())]
-    proxy = row.proxy and row.proxy.get_secret_value()
-    files = [_stamp(path) for path in _files(row)]
-    told = json.dumps([name, plain, proxy, sorted(row.headers), secrets, files], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
-
-
-def _files(row: ProviderSettings) -> list[str]:
-    cert = row.client_cert
-    named = (row.ca, cert and cert.cert, cert and cert.key, row.credentials_file)
-    return [path for path in named if path]
-
-
-def _stamp(path: str) -> str:
-    """Another one when the file was written anew; that it can't be read is the client's to say."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def _secret(value: SecretStr) -> Secret:

@@ -118,16 +118,20 @@ class _OpenAI:
 
 
 class _Responses(_OpenAI):
-    """In a stream of the Responses API an error is an event of its own, numbered like others."""
+    """In a stream of the Responses API an error is an event of its own, numbered like others.
+
+    OpenAI's SDKs raise for an ``error`` inside an event and overlook the event's own fields; other
+    clients know those alone. So it is told in both ways.
+    """
 
     def event(self, fault: Fault, request_id: str, last: bytes) -> bytes:
         numbers = _NUMBERED.findall(last)
+        told = {"code": fault.code, "message": fault.message, "param": fault.param}
         error = {
             "type": "error",
-            "code": fault.code,
-            "message": fault.message,
-            "param": fault.param,
+            **told,
             "sequence_number": int(numbers[-1]) + 1 if numbers else 0,
+            "error": {"type": fault.type, **told},
         }
         return b"event: error\ndata: " + _encode(error) + b"\n\n"
 

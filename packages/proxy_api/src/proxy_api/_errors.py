@@ -32,6 +32,8 @@ _TABLE: Final[Mapping[type[Exception], _Row]] = MappingProxyType(
         errors.AuthenticationFailed: _Row(401, "authentication_error"),
         errors.PermissionRefused: _Row(403, "permission_error"),
         errors.ModelNotFound: _Row(404, "invalid_request_error"),
+        errors.NotFound: _Row(404, "invalid_request_error"),
+        errors.NotSupported: _Row(501, "invalid_request_error"),
         errors.LimitExceeded: _Row(429, "rate_limit_error"),
         errors.RequestError: _Row(400, "invalid_request_error"),
         errors.Overloaded: _Row(503, "server_error"),
@@ -155,7 +157,7 @@ def _never_fits(error: errors.LimitExceeded) -> bool:
 
 def _retry_headers(error: Exception, status: int) -> Headers:
     wait = _wait(error)
-    if isinstance(telling_of(error), errors.UpstreamRefusedCredential):
+    if isinstance(telling_of(error), errors.UpstreamRefusedCredential | errors.NotSupported):
         return [(b"x-should-retry", b"false")]
     if status not in _WORTH_WAITING:
         return []

@@ -74,6 +74,7 @@ def explained(
         "pattern": way.match.pattern,
         "rule": _rule(house, way.rule),
         "attempts": settings.routing.retry.attempts,
+        "plugins": list(settings.plugins),
         "pool": pools.told(way.moved),
         "last_resort": None if way.after else pools.last_resort(way.moved),
         "fallbacks": [

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from proxy_api._error_shapes import Shape, shape_of
+from proxy_core.dialects import CACHE_PROMPT
 
 if TYPE_CHECKING:
-    from proxy_api._error_shapes import Shape
     from proxy_core.dialects import Dialect
 
-__all__ = ["Face"]
+__all__ = ["Face", "face_of"]
+
+_ANTHROPIC: Final = frozenset({b"anthropic-beta", b"anthropic-version", CACHE_PROMPT})
+_PASSES: Final[Mapping[str, frozenset[bytes]]] = MappingProxyType(
+    {"anthropic.messages": _ANTHROPIC, "anthropic.count_tokens": _ANTHROPIC}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +33,10 @@ class Face:
     """Whether the path says that a stream is asked for, or isn't; None: the body says it."""
     passes: frozenset[bytes] = frozenset()
     """Headers of the client that belong to the dialect, and go with the call."""
+
+
+def face_of(dialect: Dialect, *, stream: bool | None = None) -> Face:
+    """That of a dialect; ``stream`` is what the path says of it."""
+    name = dialect.name
+    passes = _PASSES.get(name, frozenset())
+    return Face(dialect, name.removeprefix("openai."), shape_of(name), stream, passes)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from proxy_api._compose import Parts, compose, tune
+from proxy_api._policy import account_of
 from proxy_api._settings import Settings
 from proxy_api._settings_diff import changes, in_force
 from proxy_api._snapshot import Runtime, Snapshot
@@ -156,7 +157,8 @@ class Gateway:
 
     def _close_unused(self) -> None:
         """Close what no configuration names any more that a request still goes by."""
-        used = {row.provider for snapshot in self._former for row in snapshot.deployments}
+        former = (row for snapshot in self._former for row in snapshot.deployments)
+        used = {account_of(row.provider) for row in former}
         for provider in self._unnamed - used:
             self._unnamed.discard(provider)
             closing = asyncio.get_running_loop().create_task(self._close(provider))

@@ -31,7 +31,7 @@ async def journey(arrival: Arrival, house: Snapshot, deliver: Deliver) -> None:
         key = house.keys.authenticate(arrival)
         record.key = key.name
         with house.admission.place():
-            record.call = call = await arrival.call(house.max_body)
+            record.call = call = await arrival.call(house, key)
             record.plan = plan = house.plan(call, key, arrival)
             with await _reserved(house, key.id, key.limits, plan) as reservation:
                 if (hit := house.cache.lookup(key.id, call)) is not None:

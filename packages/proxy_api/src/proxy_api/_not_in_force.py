@@ -33,7 +33,6 @@ _LINES: tuple[_Line, ...] = (
         "metrics are served at /metrics of the one listener",
     ),
     _Line(_top("database", lambda s: s.database), "nothing is stored"),
-    _Line(_top("plugins", lambda s: s.plugins), "no plugin is loaded"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -9,9 +10,17 @@ from typing import Any, Final, NamedTuple
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from proxy_api._openapi_passed import PASSED_ROWS, PASSED_SCHEMAS
 from proxy_api._openapi_schemas import SCHEMAS, TEXT, Schema, ref
 
-__all__ = ["described", "document", "metrics_answers", "model_route", "models_route"]
+__all__ = [
+    "described",
+    "document",
+    "kept_route",
+    "metrics_answers",
+    "model_route",
+    "models_route",
+]
 
 
 class _Row(NamedTuple):
@@ -85,6 +94,7 @@ _HOT: Final[Mapping[str, _Row]] = MappingProxyType(
         ),
     }
 )
+_IN_PATHS: Final = re.compile(r"\{(\w+)")
 _LISTS: Final[Mapping[str, _Listing]] = MappingProxyType(
     {
         "/v1/models": _Listing("ModelList", "Model"),
@@ -111,7 +121,7 @@ def described(path: str) -> dict[str, Any]:
     """What ``add_api_route`` is told about a hot route; nothing about an alias, which is hidden."""
     row = _HOT.get(path)
     if row is None:
-        return {}
+        return _passed(path)
     content: dict[str, Any] = {"application/json": {"schema": ref(row.answer)}}
     if row.event is not None:
         content["text/event-stream"] = {"schema": ref(row.event)}
@@ -124,6 +134,42 @@ def described(path: str) -> dict[str, Any]:
             **_error_answers(*_ERRORS, schema=row.error),
         },
         "openapi_extra": {"requestBody": body, **_named(path)},
+    }
+
+
+def _passed(path: str) -> dict[str, Any]:
+    """The same about a route that is never translated."""
+    row = PASSED_ROWS.get(path)
+    if row is None:
+        return {}
+    return {
+        "summary": row.summary,
+        "tags": ["passed through"],
+        "responses": {
+            200: {"description": "The upstream's answer.", "content": row.answer},
+            **_error_answers(*_ERRORS),
+        },
+        "openapi_extra": {"requestBody": {"required": True, "content": row.request}},
+    }
+
+
+def kept_route(path: str, summary: str, takes: str) -> dict[str, Any]:
+    """What a route is told that leads to what a provider keeps, or to the provider itself."""
+    named = [
+        {"name": name, "in": "path", "required": True, "schema": TEXT}
+        for name in _IN_PATHS.findall(path)
+    ]
+    extra: dict[str, Any] = {"parameters": named}
+    if takes:
+        extra["requestBody"] = {"required": True, "content": {takes: {"schema": {}}}}
+    return {
+        "summary": summary,
+        "tags": ["passed through"],
+        "responses": {
+            200: {"description": "The upstream's answer.", "content": {"*/*": {"schema": {}}}},
+            **_error_answers(*_ERRORS),
+        },
+        "openapi_extra": extra,
     }
 
 
@@ -173,7 +219,7 @@ def document(app: FastAPI) -> Schema:
         title=app.title, version=app.version, routes=app.routes, summary="A gateway to LLMs"
     )
     components = whole.setdefault("components", {})
-    components["schemas"] = {**components.get("schemas", {}), **SCHEMAS}
+    components["schemas"] = {**components.get("schemas", {}), **SCHEMAS, **PASSED_SCHEMAS}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     whole["security"] = [{"key": []}, {}]
     return whole

@@ -92,18 +92,29 @@ class Fallback:
     to: tuple[str, ...]
 
 
+NO_PARTS: Final[Mapping[str, Route]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One configured model name."""
 
     name: str
     pool: Pool[Deployment]
+    parts: Mapping[str, Route] = field(default_factory=lambda: NO_PARTS)
+    """By the names of its providers, where it has several."""
     patience: float = field(init=False)
     """Seconds that the slowest attempt may take."""
 
     def __post_init__(self) -> None:
         rows = self.deployments
         object.__setattr__(self, "patience", max(row.timeouts.total for row in rows))
+
+    def at(self, provider: str) -> Route | None:
+        """What of it is with this provider; None: nothing."""
+        if self.parts:
+            return self.parts.get(provider)
+        return self if self.deployments[0].provider.name == provider else None
 
     def dearest(self, wildcard: str, size: int, output: int) -> int | None:
         """Nano-dollars that so many tokens cost at most; None: somebody's price isn't known."""
@@ -114,6 +125,11 @@ class Route:
                 return None
             most = max(most, price.dearest(size, output))
         return most
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether some provider of it is known to keep files for its clients."""
+        return any(getattr(row.provider, "keeps_files", False) for row in self.deployments)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:

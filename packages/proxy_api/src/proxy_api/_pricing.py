@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy_api._plan import Cost
 from proxy_api._settings_pricing import PriceSettings
-from proxy_core import provider_row
 from proxy_core.prices import DatedPrice, Price, PriceList, PublishedPrices
+from proxy_core.providers import BUILT_IN, Registry
 
 if TYPE_CHECKING:
     from proxy_api._settings import Settings
@@ -24,7 +24,9 @@ _ANY: Final = "*"
 _NANO: Final = 1e9
 
 
-def cost_of(settings: Settings, model: ModelSettings, published: PublishedPrices) -> Cost | None:
+def cost_of(
+    settings: Settings, model: ModelSettings, published: PublishedPrices, kinds: Registry = BUILT_IN
+) -> Cost | None:
     """What a deployment costs, whatever its target's ``*`` stands for; None: nobody knows.
 
     Raises ConfigurationError.
@@ -32,12 +34,14 @@ def cost_of(settings: Settings, model: ModelSettings, published: PublishedPrices
     if model.price is not None:
         return _given(model.price)
     return (
-        None if _ANY in model.upstream else _published(settings, model, published)(model.upstream)
+        None
+        if _ANY in model.upstream
+        else _published(settings, model, published, kinds)(model.upstream)
     )
 
 
 def costs_of(
-    settings: Settings, model: ModelSettings, published: PublishedPrices
+    settings: Settings, model: ModelSettings, published: PublishedPrices, kinds: Registry = BUILT_IN
 ) -> Callable[[str], Cost | None] | None:
     """What it costs by the upstream's name, where a ``*`` leaves that open. It is looked up once.
 
@@ -45,7 +49,7 @@ def costs_of(
     """
     if model.price is not None or _ANY not in model.upstream:
         return None
-    find = _published(settings, model, published)
+    find = _published(settings, model, published, kinds)
     find(model.upstream)  # the data is loaded now, not while somebody waits
     return lru_cache(maxsize=_MOST_NAMES)(find)
 
@@ -79,11 +83,11 @@ def _price(row: PriceSettings) -> Price:
 
 
 def _published(
-    settings: Settings, model: ModelSettings, published: PublishedPrices
+    settings: Settings, model: ModelSettings, published: PublishedPrices, kinds: Registry
 ) -> Callable[[str], Cost | None]:
     pricing, name = settings.pricing, model.provider
     row = settings.providers[name]
-    kind, base_url = row.kind, row.base_url or provider_row(row.kind).base_url
+    kind, base_url = row.kind, row.base_url or kinds.row(row.kind).base_url
     factor = pricing.multiplier.get(name)
 
     def find(upstream: str) -> Cost | None:

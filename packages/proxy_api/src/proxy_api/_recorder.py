@@ -201,6 +201,9 @@ class Record:
         if reply is not None:
             is_unpriced = self._flags_unpriced and asked is not None and asked.price is None
             usage = reply.usage
+            if reply.status != 200 and error is None:
+                status = reply.status
+                outcome = "refused" if status >= 400 else "ok"
             content_at = reply.content_at if reply.stream else None
         return RequestFinished(
             request_id=arrival.request_id,
@@ -233,6 +236,8 @@ class Record:
         if isinstance(error, asyncio.CancelledError) and not self._arrival.departure.gone:
             error = ShuttingDown("The server ended first.")
         if not isinstance(error, Exception) or isinstance(error, ClientGone):
+            if self._reply is not None and self._reply.given:
+                return _FINE  # it has all of its answer, and needs no more of us
             return 200 if self.is_committed else GONE, "gone", ""
         refused = isinstance(telling_of(error), RequestError | UpstreamRejected | NotCarried)
         status = 200 if self.is_committed else status_of(error)

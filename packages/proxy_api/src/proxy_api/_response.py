@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from starlette.types import Receive, Scope, Send
 
 from proxy_api._arrival import Arrival, ClientGone
-from proxy_api._error_shapes import shape_of
 from proxy_api._face import Face
 from proxy_api._journey import journey
 from proxy_api._pulse import Pulse
-from proxy_api._sending import ArraySending, Sending
+from proxy_api._sending import Sending
 from proxy_api._snapshot import Snapshot
 from proxy_core.errors import ProxyError, ShuttingDown
 from proxy_logging import StructuredLogger
 
-if TYPE_CHECKING:
-    from proxy_core.dialects import Dialect
-
 __all__ = ["HasSnapshot", "Surface"]
 
-_ANTHROPIC: Final = frozenset({b"anthropic-beta", b"anthropic-version"})
-_PASSES: Final[Mapping[str, frozenset[bytes]]] = MappingProxyType(
-    {"anthropic.messages": _ANTHROPIC, "anthropic.count_tokens": _ANTHROPIC}
-)
 _LAST_WORDS: Final = 1.0
 """Seconds for a client that takes nothing to take them."""
 _STOPS: Final = "The proxy stops, and the time that server.drain gives is over: ask again."
@@ -45,26 +35,25 @@ class Surface:
     """One hot route, as a bare ASGI app: it reads, runs the journey, and sends.
 
     Args:
-        dialect: what its clients speak.
+        face: what it is to its clients.
         house: where the snapshot of the moment is.
         logger: told of what broke here.
-        stream: whether the path says that a stream is asked for; None: the body says it.
-        is_array: whether a stream is sent as a JSON array instead of events.
+        arrives: how a request is read.
+        sends: how an answer is sent.
     """
 
     def __init__(
         self,
-        dialect: Dialect,
+        face: Face,
         house: HasSnapshot,
         logger: StructuredLogger,
         *,
-        stream: bool | None = None,
-        is_array: bool = False,
+        arrives: type[Arrival] = Arrival,
+        sends: type[Sending] = Sending,
     ) -> None:
-        name = dialect.name
-        passes = _PASSES.get(name, frozenset())
-        self._face = Face(dialect, name.removeprefix("openai."), shape_of(name), stream, passes)
-        self._sends = ArraySending if is_array else Sending
+        self._face = face
+        self._arrives = arrives
+        self._sends = sends
         self._house = house
         self._logger = logger
         self._pulse = Pulse()
@@ -72,7 +61,7 @@ class Surface:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str = "") -> None:
         """``model`` is the one that the path names, where it does."""
         house = self._house.enter()
-        arrival = Arrival(scope, receive, self._face, model)
+        arrival = self._arrives(scope, receive, self._face, model)
         sending = self._sends(arrival, send)
         self._pulse.watch(sending, house.rhythm)
         try:

@@ -51,6 +51,16 @@ def add_routes(app: FastAPI, gateway: Gateway, surfaces: Surfaces) -> None:
             methods=["POST"],
             **(_openapi.described(row.pattern) or _HIDDEN),
         )
+    for other in surfaces.others:
+        for method in other.methods:
+            told = _openapi.kept_route(other.path, other.summary, other.takes)
+            is_told = other.summary and method != "HEAD"
+            app.add_api_route(
+                other.path,
+                _handover(other.surface),
+                methods=[method],
+                **(told if is_told else _HIDDEN),
+            )
     _add_models(app, gateway)
     _add_health(app, gateway)
     _add_scoped(app, gateway)

@@ -15,10 +15,14 @@ from proxy_api._error_shapes import answer_to
 from proxy_api._errors import fault_of
 from proxy_core import Headers, Ready, Reply
 from proxy_core.dialects._gemini import EventsAsArray
+from proxy_core.errors import UpstreamProtocolError
 
 __all__ = ["ArraySending", "Sending"]
 
 _UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+"""What somebody else has made is no page of ours."""
+_BODILESS: Final = frozenset({204, 304})
 _JSON: Final = (b"content-type", b"application/json")
 
 
@@ -61,6 +65,9 @@ class Sending:
 
     async def reply(self, reply: Reply) -> None:
         """All of an answer."""
+        if reply.media is not None:
+            await self._as_it_comes(reply, reply.media)
+            return
         if not reply.stream:
             body = reply.body
             whole = (
@@ -75,6 +82,23 @@ class Sending:
             await self._head(200, [*self._STREAM, *reply.headers])
         async with aclosing(reply.body) as chunks:
             await self._pass(chunks)
+
+    async def _as_it_comes(self, reply: Reply, media: bytes) -> None:
+        """An answer of the upstream's own type."""
+        if self.begun:
+            raise UpstreamProtocolError("the upstream answered whole where events were asked for")
+        kind = [(b"content-type", media)] if media else []
+        headers = [*kind, _NO_SNIFFING, *reply.headers]
+        body = reply.body
+        if not isinstance(body, Ready):
+            await self._head(reply.status, headers)
+            async with aclosing(body) as chunks:
+                await self._pass(chunks)
+            return
+        whole = body.take()
+        if reply.status not in _BODILESS:
+            headers.append((b"content-length", b"%d" % len(whole)))
+        await self._whole(reply.status, headers, whole)
 
     async def _pass(self, chunks: AsyncGenerator[bytes, None]) -> None:
         """The events of a stream, as they come."""
@@ -165,6 +189,14 @@ class ArraySending(Sending):
     def __init__(self, arrival: Arrival, send: Send) -> None:
         super().__init__(arrival, send)
         self._array = EventsAsArray()
+
+    async def reply(self, reply: Reply) -> None:
+        """All of an answer: it is not complete without the array's end."""
+        try:
+            await super().reply(reply)
+        except asyncio.CancelledError:
+            reply.given = False
+            raise
 
     async def comment(self) -> None:
         """Space between two items, or before all of them."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from proxy_api._plugins import find_plugins
 from proxy_api._settings_errors import Problem, nearest
 from proxy_api._settings_models import (
     FallbackSettings,
@@ -15,9 +16,8 @@ from proxy_api._settings_models import (
     ServerSettings,
 )
 from proxy_api._urls import is_url
-from proxy_core import DIALECTS, ProviderRow, provider_kinds, provider_row
-from proxy_core.dialects import CODECS
 from proxy_core.errors import ConfigurationError
+from proxy_core.providers import Registry
 
 if TYPE_CHECKING:
     from proxy_api._settings import Settings
@@ -61,8 +61,10 @@ def check(
     settings: Settings, declared: Declared, rows: Mapping[str, Sequence[int]]
 ) -> list[Problem]:
     """Every problem between settings. ``rows`` has the places in the file of models and keys."""
+    plugins, problems = find_plugins(settings.plugins)
     return [
-        *_providers(settings),
+        *problems,
+        *_providers(settings, plugins.registry, knows_all=not problems),
         *_models(settings, declared, rows["models"]),
         *_fallbacks(settings.fallbacks, declared),
         *_rules(settings.routing.rules, declared),
@@ -74,14 +76,15 @@ def check(
     ]
 
 
-def _providers(settings: Settings) -> Iterator[Problem]:
-    kinds = provider_kinds()
+def _providers(settings: Settings, registry: Registry, *, knows_all: bool) -> Iterator[Problem]:
+    kinds, dialects = registry.kinds, registry.known_dialects
     for name, provider in settings.providers.items():
         path = f"providers.{name}"
         if provider.kind not in kinds:
-            yield _unknown_kind(path, provider.kind, kinds)
+            if knows_all:  # else it may be the kind of a plugin that isn't there
+                yield _unknown_kind(path, provider.kind, kinds)
             continue
-        row: ProviderRow = provider_row(provider.kind)
+        row = registry.row(provider.kind)
         if row.base_url is None and provider.base_url is None:
             hint = "It is what the provider's own SDK takes, such as http://10.0.0.5:8000/v1"
             yield Problem(f"{path}.base_url", f"is missing: kind {row.kind} has no usual one", hint)
@@ -93,8 +96,8 @@ def _providers(settings: Settings) -> Iterator[Problem]:
             message = "only proxies that speak HTTP are supported"
             yield Problem(f"{path}.proxy", message, "Write http://host:port, or https")
         for i, dialect in enumerate(provider.dialects):
-            if dialect not in DIALECTS and dialect not in CODECS:
-                hint = _offer(dialect, {*DIALECTS, *CODECS}, known_as="Known")
+            if dialect not in dialects:
+                hint = _offer(dialect, dialects, known_as="Known")
                 yield Problem(f"{path}.dialects[{i}]", f"there is no dialect {dialect!r}", hint)
         for needed in row.needs:
             if not getattr(provider, needed):

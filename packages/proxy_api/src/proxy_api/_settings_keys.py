@@ -78,8 +78,10 @@ class KeySettings(Section):
         "Without it: every model, but none for a key with scopes.",
         examples=[["chat", "claude-*"]],
     )
-    scopes: tuple[Literal["metrics", "docs", "admin"], ...] = Field(
-        default=(), description="What else it opens where the listener isn't a loopback one."
+    scopes: tuple[Literal["metrics", "docs", "admin", "passthrough"], ...] = Field(
+        default=(),
+        description="What else it opens where the listener isn't a loopback one; passthrough: "
+        "/providers/NAME/..., with the provider's own credential.",
     )
     limits: LimitSettings | None = Field(default=None, description="What it may ask for.")
     budget: BudgetSettings | None = Field(default=None, description="What it may cost.")

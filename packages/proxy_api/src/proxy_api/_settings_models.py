@@ -215,6 +215,15 @@ class ModelSettings(Section):
         ge=1,
         description="The window in tokens; in a pool, who is too small is left out.",
     )
+    unsupported: Literal["refuse", "announce", "strict"] | None = Field(
+        default=None, description="As routing.unsupported, for this deployment."
+    )
+    cache_prompt: Literal["5m", "1h"] | None = Field(
+        default=None,
+        description="Have the provider cache prompts that long, where it must be asked (Anthropic's"
+        " models) and the request has no cache marks of its own. Clients say it by the header "
+        "x-llm-proxy-cache-prompt: 5m, 1h or off.",
+    )
 
     @property
     def provider(self) -> str:

@@ -96,6 +96,11 @@ class ServerSettings(Section):
         default=32_000_000,
         description="Largest body of a request; file and audio surfaces have their own.",
     )
+    max_upload: Size = Field(
+        default=100_000_000,
+        description="Largest body of a form with files, or of one below /providers; it is held in "
+        "memory until it has been sent.",
+    )
     limits: EdgeSettings = Field(
         default_factory=EdgeSettings, description="What a connection may cost."
     )

@@ -13,8 +13,10 @@ from typing import Final, NamedTuple, Protocol, Self
 
 from proxy_api._keys import Caller, Key, Keys
 from proxy_api._plan import NO_FALLBACKS, Breaker, Deployment, Fallback, Plan, Route, Where
+from proxy_api._policy import account_of
 from proxy_api._pulse import Rhythm
 from proxy_api._recorder import Recorder
+from proxy_api._sealed_ids import Seals
 from proxy_core import (
     DIALECTS,
     Admission,
@@ -40,8 +42,9 @@ from proxy_core import (
     estimate_tokens,
     repeats,
 )
-from proxy_core.errors import ModelNotFound, PermissionRefused
+from proxy_core.errors import ModelNotFound, NotFound, PermissionRefused
 from proxy_core.prices import PublishedPrices
+from proxy_core.providers import BUILT_IN, Registry
 
 __all__ = [
     "Cache",
@@ -57,6 +60,7 @@ __all__ = [
 
 _ANYTHING: Final = Asked()
 Fallbacks = Mapping[str, tuple[Where, ...]]
+_RAW: Final = "raw"
 _READ_TIMEOUT: Final = b"x-stainless-read-timeout"
 _RETRY_COUNT: Final = b"x-stainless-retry-count"
 UNSAID_OUTPUT: Final = 1024
@@ -133,9 +137,17 @@ class Snapshot:
     """All that its routes lead to."""
     blocks_unpriced: bool = False
     """Whether nobody may use what has no price; keys with a budget may not in any case."""
+    max_upload: int = 100_000_000
+    """Bytes of a body with files, or of one that passes raw."""
+    seals: Seals = field(default_factory=lambda: Seals({}))
+    services: Mapping[str, Route] = field(default_factory=dict)
+    """By the names of providers: what is asked of one of them, and not of a model. The ``*`` stands
+    for what it is: ``raw``, ``files``."""
 
     def plan(self, call: Call, key: Key, caller: Head) -> Plan:
-        """Where a call may go. Raises ModelNotFound, PermissionRefused."""
+        """Where a call may go. Raises ModelNotFound, NotFound, PermissionRefused."""
+        if call.provider and call.dialect == _RAW:
+            return self._service(call, key, caller)
         if not key.may_use(call.model):
             raise PermissionRefused(
                 f"The key {key.name!r} may not use the model {call.model!r}.", param="model"
@@ -143,7 +155,7 @@ class Snapshot:
         match = self.routes.lookup(call.model)
         if match is None:
             raise self._unknown(call.model, key)
-        size = estimate_tokens(len(call.body.raw))
+        size = 0 if call.media else estimate_tokens(len(call.body.raw))
         output = _most_output(call)
         asked = _ANYTHING
         route = match.values[0]
@@ -154,7 +166,9 @@ class Snapshot:
                 route = match.values[0]
         rules = self.fallbacks.get(call.model) or self.fallbacks.get(route.name, ())
         after: Fallbacks = NO_FALLBACKS
-        if rules:
+        if call.provider:
+            route = _at(call.provider, route)
+        elif rules:
             after = {rule.on: self._where(rule.to) for rule in rules}
         money = 0
         if key.limits.budget is not None or self.blocks_unpriced:
@@ -177,6 +191,26 @@ class Snapshot:
             self.retries,
             most,
             key.chaos,
+        )
+
+    def _service(self, call: Call, key: Key, caller: Head) -> Plan:
+        """For a call to a provider itself; ``call.model`` says what kind of a call it is."""
+        route, kind = self.services.get(call.provider), call.model
+        if route is None:
+            raise NotFound(f"There is no provider {call.provider!r} that serves a model here.")
+        is_strict = key.limits.budget is not None or self.blocks_unpriced
+        if is_strict and route.dearest(kind, 0, 0) is None:
+            raise PermissionRefused(
+                f"What a call of {kind!r} costs isn't known, and the key {key.name!r} may use only "
+                "what has a price: ask with a key without a budget."
+            )
+        most = self.retries.begin(repeats(caller.header(_RETRY_COUNT)))
+        deadline = Deadline.after(
+            route.patience, now=caller.received_at, read_timeout=caller.header(_READ_TIMEOUT)
+        )
+        first, asked = (route, kind), _ANYTHING
+        return Plan(
+            kind, first, NO_FALLBACKS, asked, deadline, 0, 0, 0, self.retries, most, key.chaos
         )
 
     def explain(self, asked: Asked) -> Way | None:
@@ -272,6 +306,8 @@ class Runtime:
     loads: dict[str, Load] = field(default_factory=dict)
     """As the breakers."""
     prices: PublishedPrices = field(default_factory=PublishedPrices)
+    registry: Registry = BUILT_IN
+    """The kinds of providers, with those of plugins."""
     tls: ssl.SSLContext | None = None
     """Shared by the pools that trust the system's certificates."""
 
@@ -283,7 +319,8 @@ class Runtime:
 
     def keep(self, deployments: Iterable[Deployment]) -> None:
         """Forget what none of these uses."""
-        used = {id(part) for row in deployments for part in (row.provider, row.breaker, row.load)}
+        rows = [(account_of(row.provider), row.breaker, row.load) for row in deployments]
+        used = {id(part) for row in rows for part in row}
         self.providers = {at: it for at, it in self.providers.items() if id(it) in used}
         self.breakers = {at: it for at, it in self.breakers.items() if id(it) in used}
         self.loads = {at: it for at, it in self.loads.items() if id(it) in used}
@@ -300,6 +337,18 @@ def credentials_of(provider: Provider) -> CredentialPool | None:
     """The credentials that a provider draws from; None without any, or when it doesn't tell."""
     pool = getattr(provider, "credentials", None)
     return pool if isinstance(pool, CredentialPool) else None
+
+
+def _at(provider: str, route: Route) -> Route:
+    """The part of a route that is with the provider which has what is asked for."""
+    found = route.at(provider)
+    if found is None:
+        raise NotFound(
+            f"What the request names by its id is with the provider {provider!r}, which doesn't "
+            f"serve the model {route.name!r}: ask for one of that provider's.",
+            param="model",
+        )
+    return found
 
 
 def _most_output(call: Call) -> int:

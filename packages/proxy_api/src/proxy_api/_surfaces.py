@@ -13,11 +13,19 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
+from proxy_api._arrival import Arrival
+from proxy_api._error_shapes import OPENAI
+from proxy_api._face import Face, face_of
+from proxy_api._raw import RAW_BASE, RawArrival
 from proxy_api._response import HasSnapshot, Surface
-from proxy_core.dialects import DIALECTS
+from proxy_api._responses import ResponsesArrival
+from proxy_api._sending import ArraySending
+from proxy_api._stored import STORED_ROUTES, StoredArrival, StoredSending
+from proxy_api._uploads import UploadArrival
+from proxy_core.dialects import DIALECTS, UPLOADS
 from proxy_logging import StructuredLogger
 
-__all__ = ["MODEL_LISTS", "ModelPath", "Surfaces", "make_surfaces"]
+__all__ = ["MODEL_LISTS", "ModelPath", "Other", "Surfaces", "make_surfaces"]
 
 _PATHS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -25,6 +33,14 @@ _PATHS: Final[Mapping[str, str]] = MappingProxyType(
         "/v1/completions": "openai.completions",
         "/v1/embeddings": "openai.embeddings",
         "/v1/responses": "openai.responses",
+        "/v1/moderations": "openai.moderations",
+        "/v1/images/generations": "openai.images",
+        "/v1/images/edits": "openai.image_edits",
+        "/v1/images/variations": "openai.image_variations",
+        "/v1/audio/speech": "openai.speech",
+        "/v1/audio/transcriptions": "openai.transcriptions",
+        "/v1/audio/translations": "openai.translations",
+        "/v1/rerank": "rerank",
         "/v1/messages": "anthropic.messages",
         "/v1/messages/count_tokens": "anthropic.count_tokens",
     }
@@ -35,6 +51,8 @@ _OTHER_BASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "openai": ("", "/openai/v1", "/openai"),
         # A base URL without /v1 is right for Anthropic's SDK; one with it doubles it.
         "anthropic": ("", "/v1/v1"),
+        # Cohere's is at /v2.
+        "rerank": ("", "/v2"),
     }
 )
 MODEL_LISTS: Final = (
@@ -50,6 +68,9 @@ _GOOGLE: Final = tuple(
 """Google's SDK adds the version by itself, so a base URL with /v1 doubles it."""
 
 
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+
+
 class _Ending(NamedTuple):
     ending: str
     dialect: str
@@ -58,8 +79,19 @@ class _Ending(NamedTuple):
 
 _AZURE_ENDINGS: Final = tuple(
     _Ending(path.removeprefix("/v1"), _PATHS[path])
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+    for path in (
+        *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/generations"),
+        *("/v1/images/edits", "/v1/audio/speech"),
+        *("/v1/audio/transcriptions", "/v1/audio/translations"),
+    )
 )
+_ARRIVALS: Final[Mapping[str, type[Arrival]]] = MappingProxyType(
+    {
+        "openai.responses": ResponsesArrival,
+        **{dialect.name: UploadArrival for dialect in UPLOADS},
+    }
+)
+"""How requests are read that aren't just a document."""
 _GOOGLE_ENDINGS: Final = (
     _Ending(":generateContent", "gemini.generate", stream=False),
     _Ending(":streamGenerateContent", "gemini.generate", stream=True),
@@ -88,13 +120,28 @@ class ModelPath(NamedTuple):
         return self.array
 
 
-class Surfaces:
-    """All hot routes."""
+class Other(NamedTuple):
+    """A route of other methods than POST, which FastAPI's router finds."""
 
-    def __init__(self, exact: Mapping[str, Surface], named: tuple[ModelPath, ...]) -> None:
+    path: str
+    methods: tuple[str, ...]
+    surface: Surface
+    summary: str = ""
+    """Empty: the document doesn't tell of it."""
+    takes: str = ""
+    """The media type of the body."""
+
+
+class Surfaces:
+    """All hot routes, and those that aren't looked up beforehand."""
+
+    def __init__(
+        self, exact: Mapping[str, Surface], named: tuple[ModelPath, ...], others: tuple[Other, ...]
+    ) -> None:
         self.exact: Final = exact
         """By the whole path."""
         self.named: Final = named
+        self.others: Final = others
 
     def find(self, path: str) -> tuple[ModelPath, str] | None:
         """The route of a path that names a model, and the model."""
@@ -113,16 +160,35 @@ def make_surfaces(house: HasSnapshot, logger: StructuredLogger) -> Surfaces:
     def surface(dialect: str, stream: bool | None = None) -> Surface:
         at = (dialect, stream)
         if at not in made:
-            made[at] = Surface(DIALECTS[dialect], house, logger, stream=stream)
+            arrives = _ARRIVALS.get(dialect, Arrival)
+            face = face_of(DIALECTS[dialect], stream=stream)
+            made[at] = Surface(face, house, logger, arrives=arrives)
         return made[at]
 
     named = [ModelPath(_AZURE, row.ending, surface(row.dialect)) for row in _AZURE_ENDINGS]
     for row in _GOOGLE_ENDINGS:
         events, array = surface(row.dialect, row.stream), None
         if row.stream:
-            array = Surface(DIALECTS[row.dialect], house, logger, stream=True, is_array=True)
+            face = face_of(DIALECTS[row.dialect], stream=True)
+            array = Surface(face, house, logger, sends=ArraySending)
         named += [ModelPath(beginning, row.ending, events, array) for beginning in _GOOGLE]
-    return Surfaces({path: surface(dialect) for path, dialect in _every_path()}, tuple(named))
+    exact = {path: surface(dialect) for path, dialect in _every_path()}
+    return Surfaces(exact, tuple(named), tuple(_others(house, logger)))
+
+
+def _others(house: HasSnapshot, logger: StructuredLogger) -> Iterator[Other]:
+    # Nobody reads what is asked there, but our own errors need a shape.
+    face = Face(DIALECTS["openai.chat"], "raw", OPENAI)
+    raw = Surface(face, house, logger, arrives=RawArrival)
+    asked = "Anything that a provider has, with its own credential; for keys that may"
+    yield Other(RAW_BASE + "{name}/{path:path}", _METHODS, raw, asked)
+    for route in STORED_ROUTES:
+        arrives = type("_Arrival", (StoredArrival,), {"__slots__": (), "route": route})
+        face = Face(DIALECTS["openai.chat"], route.kind, OPENAI)
+        stored = Surface(face, house, logger, arrives=arrives, sends=StoredSending)
+        for base in ("/v1", *_OTHER_BASES["openai"]):
+            told = route.summary if base == "/v1" else ""
+            yield Other(base + route.path, route.methods, stored, told, route.takes)
 
 
 def _every_path() -> Iterator[tuple[str, str]]:

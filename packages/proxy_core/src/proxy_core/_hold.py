@@ -30,7 +30,7 @@ async def hold(reply: Reply) -> None:
         if reply.stream and (reply.has_content or size > _MAX_HELD):
             reply.body = _Continued(b"".join(begun), reply.body)
             return
-    reply.body = Ready(*begun)
+    reply.body, reply.given = Ready(*begun), False
 
 
 class _Continued(AsyncGenerator[bytes, None]):

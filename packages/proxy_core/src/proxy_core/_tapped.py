@@ -63,6 +63,8 @@ class Tapped(AsyncGenerator[bytes, None]):
     async def pour(self, sink: Sink) -> bool:
         """Give all that passes to ``sink``; see ``poured``."""
         self._sink = sink
+        # Who comes again has taken what was given before.
+        self._reply.given = self._tap.done
         try:
             while not await self._at_end():
                 if await self._response.pour(self._pass_on):
@@ -76,6 +78,7 @@ class Tapped(AsyncGenerator[bytes, None]):
         return True
 
     async def __anext__(self) -> bytes:
+        self._reply.given = self._tap.done
         try:
             while not await self._at_end():
                 try:
@@ -105,7 +108,10 @@ class Tapped(AsyncGenerator[bytes, None]):
         passed = tap.feed(data)
         if self._reply.content_at is None:
             self._note_content()
-        return (not passed or self._sink(passed)) and tap.failure is None and not tap.done
+        taken = not passed or self._sink(passed)
+        if tap.done:
+            self._reply.given = taken
+        return taken and tap.failure is None and not tap.done
 
     def _note_content(self) -> None:
         if self._reply.content_at is None and self._tap.has_content:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,6 +95,17 @@ class Call(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Those of the client that belong to the dialect, such as ``anthropic-beta``; lower-case names.
     A provider's row says which of them go on to an upstream of the same dialect."""
+    media: bytes = b""
+    """The body's content type; empty: JSON."""
+    provider: str = ""
+    """The only provider that it may go to: then no model is looked up."""
+    scope: str = ""
+    """Whose it is: what a provider remembers of one call is for others of the same scope alone."""
+    method: str = "POST"
+    path: str = ""
+    """Of a ``raw`` call: what follows the provider's base URL, query included."""
+    seal: Callable[..., str] | None = None
+    """Makes the id that the client sees of a provider's name and its id of what it keeps."""
 
 
 class Ready(AsyncGenerator[bytes, None]):
@@ -141,6 +152,12 @@ class Reply(msgspec.Struct):
     usage: Usage = msgspec.field(default_factory=Usage)
     content_at: float | None = None
     """``time.monotonic()`` of the first event with text, tool call, reasoning, refusal or end."""
+    media: bytes | None = None
+    """The content type of a body that passes as it comes; empty: the upstream told none. None: JSON
+    or events, as ``stream`` says."""
+    status: int = 200
+    given: bool = False
+    """Whether who reads the body has taken its last event: what may follow says nothing."""
 
     @property
     def has_content(self) -> bool:

@@ -11,6 +11,8 @@
     │   ├── AuthenticationFailed         no key, or one that nobody knows
     │   ├── PermissionRefused            a known key, for something that it may not do
     │   ├── ModelNotFound
+    │   ├── NotFound                     nothing of that id belongs to the key
+    │   ├── NotSupported                 a known route that can't be served here
     │   └── LimitExceeded                a limit of ours (retry_after says when it is free)
     ├── Overloaded                       we ourselves are full
     │   └── ShuttingDown                 we stop, and the time to finish is over
@@ -49,6 +51,8 @@ __all__ = [
     "ModelNotFound",
     "NoDeploymentAnswered",
     "NotCarried",
+    "NotFound",
+    "NotSupported",
     "Overloaded",
     "PermissionRefused",
     "PoolExhausted",
@@ -112,6 +116,14 @@ class PermissionRefused(RequestError):
 
 class ModelNotFound(RequestError):
     code = "model_not_found"
+
+
+class NotFound(RequestError):
+    code = "not_found"
+
+
+class NotSupported(RequestError):
+    code = "not_supported"
 
 
 class LimitExceeded(RequestError):

@@ -79,7 +79,7 @@ def assert_same(pieces: Iterable[bytes], *, keep_usage: bool) -> None:
     assert _after(*quick, quick[0].end()) == _after(*strict, strict[0].end())
 
 
-def _tap(keep_usage: bool, **lessons: int) -> tuple[StreamTap, Usage]:
+def _tap(keep_usage: bool, **lessons: Any) -> tuple[StreamTap, Usage]:
     usage = Usage(input_tokens=5)
     return StreamTap("chat", keep_usage=keep_usage, usage=usage, **lessons), usage
 

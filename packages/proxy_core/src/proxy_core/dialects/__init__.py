@@ -17,21 +17,25 @@ from proxy_core.dialects._bedrock import (
     AnthropicChunksFraming,
     EventStreamFraming,
 )
+from proxy_core.dialects._cache_prompt import CACHE_PROMPT
 from proxy_core.dialects._chat import CHAT_CODEC
 from proxy_core.dialects._codec import ClientCodec, Framing, UpstreamCodec
 from proxy_core.dialects._cohere import COHERE_CODEC
 from proxy_core.dialects._dialect import Dialect, Tap
 from proxy_core.dialects._document import MAX_DEPTH, Document, MalformedDocument
+from proxy_core.dialects._embeddings_codecs import EMBED_CODECS
 from proxy_core.dialects._framing import EventFraming, LineFraming
 from proxy_core.dialects._gemini import COUNT, GEMINI_CODEC, GENERATE
 from proxy_core.dialects._ollama import OLLAMA_CODEC
 from proxy_core.dialects._openai import CHAT, COMPLETIONS, EMBEDDINGS, OpenAIDialect
+from proxy_core.dialects._passed import PASSED, UPLOADS, PassedDialect, UploadDialect
 from proxy_core.dialects._responses import RESPONSES, RESPONSES_CODEC
 from proxy_core.dialects._sse import EventSplitter, EventTooLarge, ServerEvent
 from proxy_core.dialects._tap import StreamTap
 from proxy_core.dialects._usage import estimate_tokens
 
 __all__ = [
+    "CACHE_PROMPT",
     "CHAT",
     "CLIENT_CODECS",
     "CODECS",
@@ -40,12 +44,15 @@ __all__ = [
     "COUNT_TOKENS",
     "DIALECTS",
     "EMBEDDINGS",
+    "EMBED_CODECS",
     "FRAMINGS",
     "GENERATE",
     "MAX_DEPTH",
     "MESSAGES",
+    "PASSED",
     "RESPONSES",
     "STREAM_TYPES",
+    "UPLOADS",
     "Abilities",
     "Dialect",
     "Document",
@@ -53,9 +60,11 @@ __all__ = [
     "EventTooLarge",
     "MalformedDocument",
     "OpenAIDialect",
+    "PassedDialect",
     "ServerEvent",
     "StreamTap",
     "Tap",
+    "UploadDialect",
     "estimate_tokens",
     "framing_of",
 ]
@@ -69,6 +78,8 @@ _NATIVE: Final[tuple[Dialect, ...]] = (
     COUNT_TOKENS,
     GENERATE,
     COUNT,
+    *PASSED,
+    *UPLOADS,
 )
 DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({one.name: one for one in _NATIVE})
 """What clients may speak, by name."""

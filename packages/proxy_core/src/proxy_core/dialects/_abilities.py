@@ -13,6 +13,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: bool = True
     max_temperature: float | None = None
     top_p: bool = True
+    temperature_and_top_p: bool = True
+    """Both at once."""
     top_k: bool = True
     penalties: bool = True
     seed: bool = True
@@ -43,12 +45,19 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     efforts: tuple[str, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
     least_budget: int = 1024
     """Tokens of thinking."""
+    reasoning_back: bool = True
+    """Whether the unsigned thinking of earlier turns may come back to it on OpenAI's chat."""
     sampling_while_reasoning: bool = True
     output_cap: int | None = None
     """Output tokens: the default where the dialect demands a cap and the client gave none."""
     cap_field: str = ""
     """By which name the cap goes, where a dialect has two; empty: the newer one."""
+    call_id_size: int | None = None
+    """Letters and digits of a tool call's id, exactly; None: any id will do."""
     cache_marks: bool = True
+    cache_key: bool = True
+    """``prompt_cache_key``."""
+    store: bool = True
     service_tiers: bool = True
     user: bool = True
     metadata: bool = True

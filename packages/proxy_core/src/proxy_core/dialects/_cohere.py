@@ -40,6 +40,7 @@ _STOPS: Final[Mapping[str, form.StopReason]] = MappingProxyType(
         "ERROR_TOXIC": "content_filter",
     }
 )
+_DETAILS: Final = frozenset({"low", "high", "auto"})
 _FAILED: Final = frozenset({"ERROR", "TIMEOUT"})
 _CHOICES: Final = MappingProxyType({"none": "NONE", "required": "REQUIRED", "named": "REQUIRED"})
 
@@ -53,7 +54,7 @@ class CohereCodec:
         self, conversation: form.Conversation, model: str, can: Abilities, losses: Losses
     ) -> dict[str, Any]:
         body = shared.wishes(conversation, can, losses, _WHO, _OPTIONS)
-        shared.lose_marks(conversation, self.dialect, losses)
+        shared.lose_marks(conversation, self.dialect, losses, details=True)
         body |= {"model": model, "stream": conversation.stream}
         body["messages"] = list(_messages(conversation, can, losses))
         tools, choice = shared.tools_for(conversation, can, losses, _WHO), conversation.tool_choice
@@ -100,6 +101,8 @@ def _messages(
         blocks: list[dict[str, Any]] = []
         message: dict[str, Any] = {"role": "system" if turn.role == "developer" else turn.role}
         calls: list[dict[str, Any]] = []
+        # An assistant's content is text and thinking alone.
+        able = can if turn.role == "user" else msgspec.structs.replace(can, images=False)
         for number, part in enumerate(turn.parts):
             field = f"messages[{at}].content[{number}]"
             if isinstance(part, form.ToolResult):
@@ -110,7 +113,7 @@ def _messages(
                 function = {"name": part.name, "arguments": arguments}
                 calls.append({"id": part.id, "type": "function", "function": function})
             else:
-                blocks += _block(part, field, can, losses)
+                blocks += _block(part, field, able, losses)
         if calls:
             plan = "".join(block.get("thinking", "") for block in blocks)
             blocks = [block for block in blocks if "thinking" not in block]
@@ -126,8 +129,9 @@ def _block(part: form.Part, field: str, can: Abilities, losses: Losses) -> list[
     if isinstance(part, form.Reasoning):
         return [{"type": "thinking", "thinking": part.text}] if part.text else []
     url = shared.image_url_of(part, can)
-    if url is not None:
-        return [{"type": "image_url", "image_url": {"url": url}}]
+    if url is not None and isinstance(part, form.Media):
+        detail = {"detail": part.detail} if part.detail in _DETAILS else {}
+        return [{"type": "image_url", "image_url": {"url": url} | detail}]
     losses.drop(field, f"{_WHO} takes text and pictures, where the model does", grave=True)
     return []
 

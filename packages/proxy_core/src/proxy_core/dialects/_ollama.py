@@ -44,7 +44,8 @@ class OllamaCodec:
     ) -> dict[str, Any]:
         options = shared.wishes(conversation, can, losses, _WHO, _OPTIONS)
         shared.lose_marks(conversation, self.dialect, losses)
-        tools = shared.tools_for(conversation, can, losses, _WHO)
+        functions = msgspec.structs.replace(can, strict_tools=False)
+        tools = shared.tools_for(conversation, functions, losses, _WHO)
         body: dict[str, Any] = {"model": model, "stream": conversation.stream, "options": options}
         body["messages"] = list(_messages(conversation, can, losses))
         choice = conversation.tool_choice

@@ -14,6 +14,7 @@ from proxy_core._failures import failure_in_body
 from proxy_core._types import Call, Usage
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._tap import StreamTap
+from proxy_core.dialects._unsealed import CHAT_MARK, chat_message, cleaned
 from proxy_core.dialects._usage import estimate_tokens, read_usage
 from proxy_core.errors import InvalidRequest, UpstreamProtocolError
 
@@ -45,6 +46,8 @@ class OpenAIDialect:
     answers_in: str
     """The field that every answer has."""
     streams: bool = True
+    is_chat: bool = False
+    """Whether a stream has deltas, with roles and calls of tools."""
 
     def read(
         self, raw: bytes, request_id: str = "", *, model: str = "", stream: bool | None = None
@@ -78,18 +81,26 @@ class OpenAIDialect:
         return self.route
 
     def request(self, call: Call, model: str, *, ask_usage: bool) -> bytes:
-        """The body for an upstream: its name for the model, and the usage of a stream asked for."""
+        """The body for an upstream: its name for the model, and the usage of a stream asked for.
+
+        Other providers' signatures, which we once gave the client, stay behind.
+        """
         edits: dict[str, bytes] = {}
         if model != call.model or "model" not in call.body.fields:
             edits["model"] = _encode(model)
         if ask_usage and call.stream and not call.include_usage:
             edits["stream_options"] = _with_usage(call.body.fields.get("stream_options"))
+        if CHAT_MARK in call.body.raw and "messages" in call.body.fields:
+            fresh = cleaned(call.body.fields["messages"], chat_message)
+            if fresh is not None:
+                edits["messages"] = fresh
         return call.body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> StreamTap:
         """What watches a streamed answer to this call; it fills ``usage``."""
         _guess_input(call, usage)
-        return StreamTap(call.model, keep_usage=call.include_usage, usage=usage)
+        keep, is_chat = call.include_usage, self.is_chat
+        return StreamTap(call.model, keep_usage=keep, usage=usage, is_chat=is_chat)
 
     def whole(self, call: Call, raw: bytes, usage: Usage) -> bytes:
         """A whole answer by the name that was asked for; fills ``usage``. Raises UpstreamError."""
@@ -129,7 +140,11 @@ class OpenAIDialect:
 
 
 CHAT: Final = OpenAIDialect(
-    "openai.chat", "/chat/completions", ("messages", b"[", "an array of messages"), "choices"
+    "openai.chat",
+    "/chat/completions",
+    ("messages", b"[", "an array of messages"),
+    "choices",
+    is_chat=True,
 )
 COMPLETIONS: Final = OpenAIDialect(
     "openai.completions", "/completions", ("prompt", b'["', "a string or an array"), "choices"

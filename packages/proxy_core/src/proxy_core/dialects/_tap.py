@@ -9,15 +9,11 @@ import msgspec
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Usage
 from proxy_core.dialects._document import Document, MalformedDocument
+from proxy_core.dialects._event_tap import EventTap, unreadable
+from proxy_core.dialects._mend import ENDS, Mender
 from proxy_core.dialects._run import Form, is_text
-from proxy_core.dialects._sse import (
-    EventSplitter,
-    EventTooLarge,
-    ServerEvent,
-    read_event,
-    with_data,
-)
-from proxy_core.dialects._usage import estimate_tokens, read_usage
+from proxy_core.dialects._sse import ServerEvent, read_event, with_data
+from proxy_core.dialects._usage import read_usage
 from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamProtocolError
 
 __all__ = ["StreamTap"]
@@ -25,6 +21,7 @@ __all__ = ["StreamTap"]
 _NOTHING: Final = msgspec.Raw()
 _EMPTY: Final = frozenset({b"", b'""', b"null", b"[]", b"{}"})
 _DONE: Final = b"[DONE]"
+_OBJECT: Final = b'"chat.completion.chunk"'
 _BOM: Final = b"\xef\xbb\xbf"
 _MOST_CHOICES: Final = 1024
 """Of one stream: providers take an ``n`` of 128 at most."""
@@ -43,6 +40,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_details: msgspec.Raw = _NOTHING
     refusal: msgspec.Raw = _NOTHING
     audio: msgspec.Raw = _NOTHING
+    role: msgspec.Raw = _NOTHING
 
     def parts(self) -> list[msgspec.Raw]:
         """The values that carry something."""
@@ -65,6 +63,18 @@ class _Choice(msgspec.Struct, gc=False):
     text: msgspec.Raw = _NOTHING
     finish_reason: str | None = None
 
+    def is_odd(self, mender: Mender) -> bool:
+        """Whether SDKs may trip over it; notes its role where they don't."""
+        delta = self.delta
+        if delta is None or delta.tool_calls is not _NOTHING:
+            return True
+        has_role = delta.role is not _NOTHING and bytes(delta.role) != b"null"
+        if has_role == mender.has_role(self.index):
+            return True
+        if has_role:
+            mender.note_role(self.index)
+        return self.finish_reason is not None and self.finish_reason not in ENDS
+
     def parts(self) -> list[msgspec.Raw]:
         """The values that carry something."""
         parts = self.delta.parts() if self.delta is not None else []
@@ -79,84 +89,51 @@ class _Choice(msgspec.Struct, gc=False):
 _read_choices = msgspec.json.Decoder(list[_Choice]).decode
 
 
-class StreamTap:
+class StreamTap(EventTap):
     """One streamed answer. ``feed`` gives what goes on to the client, always whole events.
 
     ``failure`` is set when the stream turned out broken: what ``feed`` gave before it may be sent,
     and then it must be raised. ``done`` is True after ``[DONE]``.
     """
 
-    __slots__ = (
-        "_finished",
-        "_form",
-        "_keep_usage",
-        "_lessons",
-        "_name",
-        "_said",
-        "_seen",
-        "_splitter",
-        "_usage",
-        "done",
-        "failure",
-        "has_content",
-    )
+    __slots__ = ("_finished", "_form", "_keep_usage", "_lessons", "_mender", "_seen")
 
     def __init__(
-        self, model: str, *, keep_usage: bool, usage: Usage, lessons: int = _LESSONS
+        self,
+        model: str,
+        *,
+        keep_usage: bool,
+        usage: Usage,
+        lessons: int = _LESSONS,
+        is_chat: bool = False,
     ) -> None:
-        """With no ``lessons`` each event is read strictly: slower, and the same to the client."""
-        self._name = msgspec.json.encode(model)
+        """With no ``lessons`` each event is read strictly: slower, and the same to the client.
+
+        The chunks of a chat are put right where SDKs would trip over them.
+        """
+        super().__init__(model, usage)
         self._keep_usage = keep_usage
-        self._usage = usage
-        self._splitter = EventSplitter()
         # No sets: most streams have one choice, and an empty set takes 216 bytes.
         self._seen: tuple[int, ...] = ()
         self._finished: tuple[int, ...] = ()
-        self._said = 0
         self._form: Form | None = None
         self._lessons = lessons
-        self.done = False
-        self.has_content = False
-        self.failure: UpstreamError | None = None
+        self._mender = Mender() if is_chat else None
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for what was read from the upstream."""
-        if self.done or self.failure is not None:
-            return b""
-        splitter, form = self._splitter, self._form
-        if form is not None and splitter.at == len(splitter.buffer):
+        form, splitter = self._form, self._splitter
+        if form is not None and splitter.at == len(splitter.buffer) and not self.done:
             lone = form.lone(data)
-            if lone is not None:
+            if lone is not None and self.failure is None:
                 if lone[1]:
-                    self._said += lone[1]
-                    self._note_said()
+                    self._note_said(lone[1])
                 self._lessons = _LESSONS
                 return lone[0]
-        out: list[bytes] = []
-        splitter.push(data)
-        try:
-            self._pass_on(out)
-        except UpstreamError as failure:
-            self.failure = failure
-        except EventTooLarge as error:
-            self.failure = UpstreamProtocolError(f"the upstream's stream was cut: {error}")
-        return out[0] if len(out) == 1 else b"".join(out)
+        return super().feed(data)
 
-    def end(self) -> bytes:
-        """The stream has ended: what the client is still owed. Sets ``failure`` if it broke off."""
-        owed = b""
-        last = self._splitter.rest
-        try:
-            if last.strip() and not self.done and self.failure is None:
-                # An event without its blank line: SDKs would lose it.
-                if not last.endswith(b"\r\r"):
-                    last = last.rstrip(b"\r\n") + b"\n\n"
-                owed = self._event(read_event(last))
-        except UpstreamError as failure:
-            self.failure = failure
-        if self.failure is None and not self._is_whole():
-            self.failure = _unfinished()
-        return owed
+    def _break(self) -> UpstreamError | None:
+        return None if self._is_whole() else _unfinished()
 
     def _is_whole(self) -> bool:
         return bool(self._finished) and len(self._seen) == len(self._finished)
@@ -187,8 +164,7 @@ class StreamTap:
         passed, end, said = run
         splitter.skip(end)
         if said:
-            self._said += said
-            self._note_said()
+            self._note_said(said)
         self._lessons = _LESSONS
         return passed
 
@@ -220,23 +196,23 @@ class StreamTap:
             raise failure_in_body(error)
         choices = self._choices(chunk)
         usage = chunk.fields.get("usage")
+        came, is_like_others = event, True
+        if self._mender is not None:
+            if usage is None and "choices" not in chunk.fields:
+                return b""  # no chunk at all, such as a ping
+            is_like_others = all(self._mender.has_role(choice.index) for choice in choices)
+            chunk = self._mended(chunk, choices, self._mender)
+            if chunk.raw is not data:
+                event = read_event(with_data(event, chunk.raw))
         if usage is None or bytes(usage) == b"null":
             self._watch(choices)
             passed = self._renamed(event, chunk)
-            if self._lessons and len(choices) == 1 and choices[0].is_text():
-                self._learn(event, passed, choices[0], bytes(chunk.fields.get("obfuscation", b"")))
+            if self._lessons and is_like_others and len(choices) == 1 and choices[0].is_text():
+                self._learn(came, passed, choices[0], bytes(chunk.fields.get("obfuscation", b"")))
             return passed
         self._watch(choices, read_usage(usage))
         unasked = not choices and not self._keep_usage and "choices" in chunk.fields
         return b"" if unasked else self._renamed(event, chunk)
-
-    def _without_data(self, event: ServerEvent) -> bytes:
-        """Comments go on. Ids, retry hints and bare names don't: SDKs look for JSON in them."""
-        bare = event.raw.removeprefix(_BOM)
-        if bare is not event.raw and not bare.startswith(_BOM):
-            return self._event(read_event(bare))
-        is_comment = all(line[:1] in (b"", b":") for line in event.raw.splitlines())
-        return event.raw if is_comment and is_text(event.raw) else b""
 
     def _watch(self, choices: list[_Choice], reported: Usage | None = None) -> None:
         """Note content, ends and usage."""
@@ -245,8 +221,7 @@ class StreamTap:
                 self._seen = _noted(self._seen, choice.index)
             said = sum(map(len, choice.parts()))
             if said:
-                self._said += said
-                self._note_said()
+                self._note_said(said)
             if choice.finish_reason:
                 if choice.index not in self._finished:
                     self._finished = _noted(self._finished, choice.index)
@@ -265,11 +240,22 @@ class StreamTap:
                 f"the upstream's stream has malformed choices: {error}"
             ) from None
 
-    def _note_said(self) -> None:
-        usage, tokens = self._usage, estimate_tokens(self._said)
-        self.has_content = True
-        usage.reported = False  # a report that came before this text did not count it
-        usage.output_tokens = max(usage.output_tokens, tokens)
+    def _mended(self, chunk: Document, choices: list[_Choice], mender: Mender) -> Document:
+        """The same chunk, or one that SDKs take as it was meant."""
+        edits: dict[str, bytes] = {}
+        odd = [choice.is_odd(mender) for choice in choices]  # each notes what it has said
+        if True in odd:
+            told = msgspec.json.decode(chunk.fields["choices"])
+            if mender.mended(told):
+                edits["choices"] = msgspec.json.encode(told)
+        if "choices" not in chunk.fields:
+            edits["choices"] = b"[]"
+        if choices and bytes(chunk.fields.get("object", b"")) != _OBJECT:
+            edits["object"] = _OBJECT
+        try:
+            return Document.parse(chunk.replaced(edits)) if edits else chunk
+        except MalformedDocument as error:
+            raise unreadable(error) from None
 
     def _renamed(self, event: ServerEvent, chunk: Document) -> bytes:
         told = chunk.fields.get("model")
@@ -278,7 +264,7 @@ class StreamTap:
         try:
             return with_data(event, chunk.replaced({"model": self._name}))
         except MalformedDocument as error:
-            raise _unreadable(error) from None
+            raise unreadable(error) from None
 
 
 def _size(raw: msgspec.Raw) -> int:
@@ -302,13 +288,7 @@ def _read_chunk(data: bytes) -> Document:
     try:
         return Document.parse(data)
     except MalformedDocument as error:
-        raise _unreadable(error) from None
-
-
-def _unreadable(error: MalformedDocument) -> UpstreamProtocolError:
-    return UpstreamProtocolError(
-        f"the upstream's stream has an event that could not be read: {error}"
-    )
+        raise unreadable(error) from None
 
 
 def _noted(known: tuple[int, ...], index: int) -> tuple[int, ...]:

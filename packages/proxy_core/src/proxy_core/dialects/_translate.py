@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from proxy_core._types import Call, Headers, Usage
 from proxy_core.dialects._abilities import Abilities
+from proxy_core.dialects._cache_prompt import marked
 from proxy_core.dialects._canonical import (
     Answer,
     Broken,
@@ -39,6 +40,7 @@ from proxy_core.dialects._codec import (
     UpstreamCodec,
 )
 from proxy_core.dialects._customs import CustomCalls, custom_names, without_customs
+from proxy_core.dialects._hosted import without_hosted, without_lost_choice
 from proxy_core.dialects._usage import estimate_tokens
 from proxy_core.errors import InvalidRequest, NotCarried, UpstreamError, UpstreamProtocolError
 
@@ -46,6 +48,7 @@ __all__ = [
     "DROPPED",
     "Listener",
     "Memory",
+    "Target",
     "TranslatedTap",
     "Translation",
     "Translator",
@@ -79,47 +82,53 @@ class Listener(Protocol):
 class Memory(Protocol):
     """Signatures that clients don't bring back; see ``SignatureMemory``."""
 
-    def restored(self, conversation: Conversation, origin: str) -> Conversation:
+    def restored(self, conversation: Conversation, origin: str, scope: str = "") -> Conversation:
         """The conversation with what is known of its tool calls in the dialect ``origin``."""
         ...
 
-    def remember(self, answer: Answer) -> None: ...
+    def remember(self, answer: Answer, scope: str = "") -> None: ...
 
-    def listener(self) -> Listener: ...
+    def listener(self, scope: str = "") -> Listener: ...
+
+
+class Target(NamedTuple):
+    """An upstream's side of a translation."""
+
+    codec: UpstreamCodec
+    framing: Callable[[], Framing]
+    """Makes what cuts a stream."""
+    asks_usage: bool = True
+    """Whether it takes ``stream_options``."""
+    customs: bool = False
+    """Whether it has tools of free text."""
+    finish: Callable[[dict[str, Any], Call], dict[str, Any]] | None = None
+    """The last touch to a body, such as a field that goes by the URL instead."""
 
 
 class Translator:
     """Two dialects of one upstream, decided at construction.
 
     Args:
-        client, upstream: their codecs.
-        framing: makes what cuts a stream of the upstream.
+        client: the codec of what clients speak.
+        target: the upstream's side.
         memory: of signatures, shared by all that the upstream answers.
         unsupported: what to do about losses.
-        asks_usage: whether the upstream takes ``stream_options``.
-        finish: the last touch to a body, such as a field that goes by the URL instead.
     """
 
     def __init__(
         self,
         client: ClientCodec,
-        upstream: UpstreamCodec,
-        framing: Callable[[], Framing],
+        target: Target,
         memory: Memory,
         *,
         unsupported: Unsupported = "refuse",
-        asks_usage: bool = True,
-        customs: bool = False,
-        finish: Callable[[dict[str, Any], Call], dict[str, Any]] | None = None,
     ) -> None:
         self.client = client
-        self.upstream = upstream
-        self.framing = framing
+        self.upstream = target.codec
+        self.framing = target.framing
         self.memory = memory
+        self._target = target
         self._unsupported: Unsupported = unsupported
-        self._asks_usage = asks_usage
-        self._customs = customs
-        self._finish = finish
 
     def begin(self, call: Call, model: str, can: Abilities) -> Translation:
         """Translate a request. Raises InvalidRequest, and NotCarried where ``unsupported`` says.
@@ -131,16 +140,21 @@ class Translator:
         asked = msgspec.structs.replace(
             asked, model=call.model, stream=call.stream, include_usage=call.include_usage
         )
-        wanted = self.memory.restored(asked, self.upstream.dialect)
-        customs = _NO_CUSTOMS if self._customs else custom_names(wanted)
+        wanted = self.memory.restored(asked, self.upstream.dialect, call.scope)
+        wanted = marked(wanted, call, self.upstream.dialect)
+        customs = _NO_CUSTOMS if self._target.customs else custom_names(wanted)
         if customs:
             wanted = without_customs(wanted)
         body = self.upstream.write_request(wanted, model, can, losses)
-        if not self._asks_usage:
+        lost = without_hosted(wanted, losses.all)
+        free = without_lost_choice(wanted, lost)
+        if free is not wanted:
+            body = self.upstream.write_request(free, model, can, Losses())
+        if not self._target.asks_usage:
             body.pop("stream_options", None)
-        if self._finish is not None:
-            body = self._finish(body, call)
-        announced = judged(losses.all, self._unsupported, self.upstream.dialect)
+        if self._target.finish is not None:
+            body = self._target.finish(body, call)
+        announced = judged(lost, self._unsupported, self.upstream.dialect)
         told = Told(call.model, asked, call.request_id, int(time.time()))
         return Translation(self, _encode(body), announced, told, customs)
 
@@ -179,7 +193,7 @@ class Translation:
         try:
             answer = translator.upstream.read_answer(_object(raw))
             _settle(call, raw, answer, usage)
-            translator.memory.remember(answer)
+            translator.memory.remember(answer, call.scope)
             if self._customs:
                 answer = CustomCalls(self._customs).answer(answer)
             return _encode(translator.client.write_answer(answer, self._told))
@@ -216,7 +230,7 @@ class TranslatedTap:
         self._framing = translator.framing()
         self._reader: StreamReader = translator.upstream.stream_reader()
         self._writer: StreamWriter = translator.client.stream_writer(told)
-        self._listener = translator.memory.listener()
+        self._listener = translator.memory.listener(call.scope)
         self._usage = usage
         usage.input_tokens = estimate_tokens(len(call.body.raw))
         self._said = 0

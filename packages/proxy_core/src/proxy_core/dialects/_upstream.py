@@ -71,9 +71,9 @@ _WISHES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "service_tier": ("service_tier", "service_tiers"),
         "user": ("user", "user"),
         "metadata": ("metadata", "metadata"),
-        "prompt_cache_key": ("cache_key", ""),
+        "prompt_cache_key": ("cache_key", "cache_key"),
         "cache_control": ("cache_all", "cache_marks"),
-        "store": ("store", ""),
+        "store": ("store", "store"),
         "parallel_tool_calls": ("parallel", "parallel_switch"),
     }
 )
@@ -102,6 +102,8 @@ def wishes(
             losses.drop(field, "the model does not take it")
         elif field in _SAMPLING and thinks and not can.sampling_while_reasoning:
             losses.drop(field, "the model does not take it while it thinks")
+        elif field == "top_p" and not can.temperature_and_top_p and "temperature" in told:
+            losses.drop(field, "the model does not take it beside a temperature")
         elif field not in names:
             losses.drop(field, f"{who} has no such option")
         else:
@@ -167,6 +169,8 @@ def takes_output(conversation: Conversation, can: Abilities, losses: Losses) -> 
 def result_text(result: ToolResult, field: str, losses: Losses, who: str) -> str:
     """What a tool said, in words alone."""
     texts: list[str] = []
+    if result.is_error:
+        losses.drop(f"{field}.is_error", f"{who} has no mark for a tool that failed")
     for number, part in enumerate(result.parts):
         text = plain_text(part)
         if text is None:
@@ -221,10 +225,23 @@ def is_signed_by(part: Part, dialect: str) -> bool:
 
 
 def lose_marks(
-    conversation: Conversation, dialect: str, losses: Losses, *, caches: bool = False
+    conversation: Conversation,
+    dialect: str,
+    losses: Losses,
+    *,
+    caches: bool = False,
+    details: bool = False,
 ) -> None:
-    """Announce what these targets don't carry: names of speakers, proofs of others, cache marks."""
+    """Announce what these targets don't carry: names of speakers, proofs of others, citations.
+
+    And cache marks and the detail of pictures, but for those that take them.
+    """
+    for at, tool in enumerate(conversation.tools):
+        if tool.cache is not None and not caches:
+            losses.drop(f"tools[{at}].cache_control", "the target caches as it likes")
     for at, turn in enumerate(conversation.turns):
+        for number, part in enumerate(turn.parts):
+            _lose_hints(part, f"messages[{at}].content[{number}]", losses, details=details)
         if turn.name is not None:
             losses.drop(f"messages[{at}].name", "the target's messages have no names")
         signed = [part for part in turn.parts if getattr(part, "signature", None) is not None]
@@ -232,6 +249,13 @@ def lose_marks(
             losses.drop(f"messages[{at}].reasoning", "its signature is another provider's")
         if not caches and any(getattr(part, "cache", None) is not None for part in turn.parts):
             losses.drop(f"messages[{at}].cache_control", "the target caches as it likes")
+
+
+def _lose_hints(part: Part, field: str, losses: Losses, *, details: bool) -> None:
+    if isinstance(part, Text) and part.citations:
+        losses.drop(f"{field}.citations", "only the words of it are sent back")
+    if isinstance(part, Media) and part.detail not in (None, "auto") and not details:
+        losses.drop(f"{field}.detail", "the target chooses the detail of a picture itself")
 
 
 def count_of(value: object) -> int | None:

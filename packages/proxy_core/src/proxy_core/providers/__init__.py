@@ -8,26 +8,29 @@ from typing import Any, Final, TypedDict, Unpack, get_args
 
 from proxy_core._http import HttpClient, HttpSender
 from proxy_core._secret import Secret
-from proxy_core.dialects import CODECS, DIALECTS
 from proxy_core.dialects._translate import Unsupported
 from proxy_core.errors import ConfigurationError
 from proxy_core.providers._checks import check_api_key, check_headers, check_url
 from proxy_core.providers._http_provider import Access, HttpProvider
 from proxy_core.providers._models import KnownModels
+from proxy_core.providers._registry import BUILT_IN, ForeignDialect, Registry, SignerFactory
 from proxy_core.providers._row import BodyEdits, Paths, ProviderRow
-from proxy_core.providers._rows import ROWS
 from proxy_core.providers._signatures import SignatureMemory
-from proxy_core.providers._signing import Signer, signer_of
+from proxy_core.providers._signing import Signer
 from proxy_core.providers._ways import Plan, ways_of
 from proxy_logging import Observer
 
 __all__ = [
+    "BUILT_IN",
     "BodyEdits",
+    "ForeignDialect",
     "HttpProvider",
     "Paths",
     "ProviderOptions",
     "ProviderRow",
+    "Registry",
     "Signer",
+    "SignerFactory",
     "create_provider",
     "provider_kinds",
     "provider_row",
@@ -63,23 +66,18 @@ class ProviderOptions(TypedDict, total=False):
     ``{"my-model*": {"images": False}}``. The fields are those of ``Abilities``."""
     signer: Signer | None
     """Signs each request, in the place of what the kind has for it."""
+    registry: Registry
+    """The kinds that there are, where it isn't only the built-in ones: ``BUILT_IN.plus(...)``."""
 
 
 def provider_kinds() -> tuple[str, ...]:
-    """Every kind that ``create_provider`` knows."""
-    return tuple(ROWS)
+    """Every kind that ``create_provider`` knows by itself."""
+    return BUILT_IN.kinds
 
 
 def provider_row(kind: str) -> ProviderRow:
     """What is known of a kind. Raises ConfigurationError for one that nobody knows."""
-    try:
-        return ROWS[kind]
-    except KeyError:
-        raise ConfigurationError(
-            f"There is no provider kind {kind!r}: use one of {', '.join(ROWS)}; "
-            "openai_compatible with a base_url serves any other.",
-            param="kind",
-        ) from None
+    return BUILT_IN.row(kind)
 
 
 def create_provider(
@@ -104,9 +102,11 @@ def create_provider(
     ``observer`` gets a CredentialChanged when a credential goes out or comes back.
     Raises ConfigurationError.
     """
-    row = provider_row(kind)
+    registry = options.get("registry") or BUILT_IN
+    row = registry.row(kind)
     if dialects:
-        row = replace(row, dialects=_known(dialects))
+        row = replace(row, dialects=_known(dialects, registry))
+    row = registry.completed(row)
     settings = _settings(options)
     url = _base_url(row, base_url, settings)
     keys = _keys(api_key)
@@ -118,13 +118,13 @@ def create_provider(
     memory = SignatureMemory()
     models = KnownModels(kind, options.get("abilities") or {})
     unsupported = _unsupported(options.get("unsupported") or "refuse")
-    ways = ways_of(Plan(row, url, settings, memory, models.abilities, unsupported))
+    plan = Plan(row, url, settings, memory, models.abilities, unsupported, registry=registry)
     http = http or HttpClient()
     return HttpProvider(
         name or kind,
         row,
         http,
-        ways,
+        ways_of(plan),
         access=Access(keys, headers or {}, _signer(row, keys, options, http)),
         memory=memory,
         observer=observer,
@@ -164,7 +164,8 @@ def _signer(
     given = options.get("signer")
     if given is not None or keys or not row.signer:
         return given
-    return signer_of(row.signer, options, http)
+    registry = options.get("registry") or BUILT_IN
+    return registry.signers[row.signer](options, http)
 
 
 def _keys(given: str | Secret | Sequence[str | Secret] | None) -> list[Secret]:
@@ -172,8 +173,8 @@ def _keys(given: str | Secret | Sequence[str | Secret] | None) -> list[Secret]:
     return [Secret(key) if isinstance(key, str) else key for key in several if key]
 
 
-def _known(dialects: Sequence[str]) -> tuple[str, ...]:
-    known = dict.fromkeys((*DIALECTS, *CODECS))
+def _known(dialects: Sequence[str], registry: Registry) -> tuple[str, ...]:
+    known = registry.known_dialects
     for dialect in dialects:
         if dialect not in known:
             raise ConfigurationError(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Final, NamedTuple
+
+import msgspec
 
 from proxy_core._credentials import CredentialPool
 from proxy_core._failures import failure_from_answer
@@ -15,6 +19,9 @@ from proxy_core._http import HttpRequest, HttpResponse, HttpSender
 from proxy_core._secret import Secret
 from proxy_core._tapped import Tapped
 from proxy_core._types import Call, Headers, Ready, Reply, Timeouts, Usage
+from proxy_core.dialects._cache_prompt import CachePrompt
+from proxy_core.dialects._passed_tap import PlainTap
+from proxy_core.dialects._translate import Unsupported
 from proxy_core.errors import (
     UpstreamError,
     UpstreamModelMissing,
@@ -26,7 +33,8 @@ from proxy_core.providers._guess import COUNTED, Guess
 from proxy_core.providers._row import ProviderRow
 from proxy_core.providers._signatures import SignatureMemory
 from proxy_core.providers._signing import Signer
-from proxy_core.providers._ways import Way, Ways
+from proxy_core.providers._standing import headers_of, masked, secrets_of
+from proxy_core.providers._ways import RAW, Way, Ways, ways_of
 from proxy_logging import Observer
 
 __all__ = ["Access", "HttpProvider"]
@@ -35,11 +43,18 @@ _MAX_COMPLAINT: Final = 64 * 1024
 """Bytes of an error's body that we read."""
 _COMPLAINT_TIME: Final = 1.0
 """Seconds for them: the status is known, and another deployment could be asked."""
-_SHORTEST_KEY: Final = 4
-_SHORTEST_HEADER: Final = 8
-"""Characters; what is shorter is a placeholder or a flag, and to mask it would garble words."""
 _JSON: Final = b"application/json"
 _UNPACKED: Final = (b"", b"identity")
+_PACKED: Final = "the upstream compressed its answer although it was asked not to"
+_OURS: Final = frozenset({401, 402, 403, 429})
+"""What an upstream says of our credential or our limits there, and not of a raw request."""
+_TOLD: Final = frozenset(
+    {
+        *(b"accept-ranges", b"cache-control", b"content-disposition", b"content-language"),
+        *(b"content-range", b"etag", b"last-modified", b"openai-processing-ms", b"openai-version"),
+    }
+)
+"""Headers of an upstream that go on with the answer to a raw request."""
 _NOTHING_TOLD: Final[Headers] = []
 _NO_TIMEOUTS: Final = Timeouts()
 
@@ -74,13 +89,15 @@ class HttpProvider:
         self.signatures = memory
         self._row = row
         self._forks = ways.forks
+        self._plan = ways.plan
+        self._account: HttpProvider | None = None
         self._guessed = COUNTED.keys() - self.speaks
         keys = access.api_keys
         self.credentials = CredentialPool(name, keys, observer=observer) if keys else None
         """None: it needs no key."""
-        self._headers = [_headers(row, key, access.headers) for key in keys or (None,)]
+        self._headers = [headers_of(row, key, access.headers) for key in keys or (None,)]
         self._own = frozenset(header.lower().encode("latin-1") for header in access.headers)
-        self._secrets = _secrets(keys, access.headers)
+        self._secrets = secrets_of(keys, access.headers)
         self._last_timeouts = (_NO_TIMEOUTS, _NO_TIMEOUTS)
 
     @property
@@ -91,7 +108,12 @@ class HttpProvider:
     @property
     def speaks(self) -> tuple[str, ...]:
         """What a client may speak: those and what is translated."""
-        return (*self.ways, *self._forks)
+        return tuple(name for name in (*self.ways, *self._forks) if name != RAW)
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether it is known to keep files for its clients."""
+        return self._row.keeps_files
 
     @property
     def held_bytes(self) -> int:
@@ -103,10 +125,36 @@ class HttpProvider:
         """Ask ``model``. Raises UpstreamError with the deployment, also while the body is read."""
         if call.dialect in self._guessed:
             return Guess(call)
+        if call.seal is not None:
+            call = msgspec.structs.replace(call, seal=partial(call.seal, self.name))
         return _Asking(self, call, model, timeouts)
 
     async def aclose(self) -> None:
         await self.http.aclose()
+
+    @property
+    def account(self) -> HttpProvider:
+        """The provider that this one is a view of; else itself."""
+        return self._account or self
+
+    def under(
+        self, unsupported: Unsupported | None = None, *, cache_prompt: CachePrompt | None = None
+    ) -> HttpProvider:
+        """A view of the same account that goes by another policy: it shares all that lives.
+
+        Closing one closes the other.
+        """
+        view, plan = copy.copy(self), self._plan
+        ways = ways_of(
+            plan._replace(
+                unsupported=unsupported or plan.unsupported,
+                cache_prompt=cache_prompt or plan.cache_prompt,
+            )
+        )
+        vars(view).update(
+            ways=ways.ready, _forks=ways.forks, _plan=ways.plan, _account=self.account
+        )
+        return view
 
     def fork(self, call: Call, model: str) -> Way:
         """The way of a call that isn't in ``ways``. Raises RequestError and UpstreamError."""
@@ -118,16 +166,26 @@ class HttpProvider:
     def request(self, call: Call, way: Way, model: str, credential: int) -> HttpRequest:
         """What to send, with the credential of this number."""
         body = way.request(call, model, ask_usage=self._row.asks_usage)
-        request = HttpRequest("POST", way.url, self._headers[credential], body)
-        if call.headers and way.is_native:
-            request.headers = self._with(request.headers, call)
+        request = HttpRequest(call.method, way.url, self._headers[credential], body)
+        if (call.headers or call.media or way.is_raw) and way.is_native:
+            request.headers = self._with(request.headers, call, way)
         return request
 
-    def _with(self, headers: Headers, call: Call) -> Headers:
-        """Those of the client that the row lets pass, in the place of ours, not the operator's."""
-        passes = self._row.passes - self._own
-        told = [(name, value) for name, value in call.headers if name in passes]
+    def _with(self, headers: Headers, call: Call, way: Way) -> Headers:
+        """Those of the client that the row lets pass, in the place of ours, not the operator's.
+
+        Of a raw call all of them pass: who made it has chosen them.
+        """
+        own, passes = self._own, self._row.passes
+        told = [
+            (name, value)
+            for name, value in call.headers
+            if (way.is_raw or name in passes) and name not in own
+        ]
         names = {name for name, _ in told}
+        if call.media or way.is_raw:
+            names.add(b"content-type")
+            told += [(b"content-type", call.media)] if call.media else []
         return [header for header in headers if header[0] not in names] + told
 
     def patient(self, timeouts: Timeouts) -> Timeouts:
@@ -139,14 +197,18 @@ class HttpProvider:
             self._last_timeouts = (timeouts, patient)
         return patient
 
+    def masked(self, told: bytes) -> bytes:
+        """What an upstream said, without our credentials."""
+        return masked(told.decode("latin-1"), self._secrets).encode("latin-1", "replace")
+
     def sign(self, failure: UpstreamError, model: str) -> None:
         """Say in an error whose it is. An upstream may quote our credential: that is masked."""
         secrets = self._secrets
         failure.deployment = failure.deployment or f"{self.name}/{model}"
-        failure.message = _masked(failure.message, secrets)
+        failure.message = masked(failure.message, secrets)
         failure.args = (failure.message,)
-        failure.param = failure.param and _masked(failure.param, secrets)
-        failure.upstream_code = failure.upstream_code and _masked(failure.upstream_code, secrets)
+        failure.param = failure.param and masked(failure.param, secrets)
+        failure.upstream_code = failure.upstream_code and masked(failure.upstream_code, secrets)
 
 
 class _Asking:
@@ -254,6 +316,8 @@ class _Asking:
 
     async def _reply(self, response: HttpResponse) -> Reply:
         call, way = self._call, self._way
+        if way.is_raw and response.status not in _OURS and response.status < 500:
+            return await self._raw(response)
         if response.status != 200:
             # No variable keeps the body: a refusal may quote our key, and logs show frames.
             raise failure_from_answer(response.status, response.headers, await _beginning(response))
@@ -261,12 +325,15 @@ class _Asking:
         if kind != _JSON:
             kind = kind.partition(b";")[0].strip().lower()
         if response.header(b"content-encoding").lower() not in _UNPACKED:
-            raise UpstreamProtocolError(
-                "the upstream compressed its answer although it was asked not to"
-            )
+            raise UpstreamProtocolError(_PACKED)
+        if way.opens and kind.decode("latin-1").startswith(way.opens):
+            return self._passing(response, may_be_empty=False)
         if kind == _JSON or not kind:
             usage = Usage()
             answer = way.whole(call, await response.read(), usage)
+            if call.stream and way.opens:
+                # whisper-1 answers whole, whatever it was asked for.
+                return Reply(Ready(answer), usage=usage, content_at=time.monotonic(), media=_JSON)
             if call.stream:
                 raise UpstreamProtocolError(
                     "the upstream answered a whole body where a stream was asked for"
@@ -286,28 +353,29 @@ class _Asking:
             reply.headers.extend(way.announced)
         return reply
 
+    async def _raw(self, response: HttpResponse) -> Reply:
+        """Whatever it is. What an error says may quote our credential: that is masked."""
+        if response.status < 400:
+            reply = self._passing(response, may_be_empty=True)
+            reply.content_at = time.monotonic()
+        else:
+            told = self._provider.masked(await _beginning(response))
+            now, media = time.monotonic(), response.header(b"content-type")
+            reply = Reply(Ready(told), content_at=now, media=media, status=response.status)
+        reply.headers = [header for header in response.headers if header[0] in _TOLD]
+        return reply
+
+    def _passing(self, response: HttpResponse, *, may_be_empty: bool) -> Reply:
+        """An answer that isn't ours to understand."""
+        if response.header(b"content-encoding").lower() not in _UNPACKED:
+            raise UpstreamProtocolError(_PACKED)
+        kind = response.header(b"content-type")
+        reply = Reply(response.body, stream=True, media=kind, status=response.status)
+        reply.body = Tapped(response, PlainTap(may_be_empty=may_be_empty), reply, self._sign)
+        return reply
+
     def _sign(self, failure: UpstreamError) -> None:
         self._provider.sign(failure, self._model)
-
-
-def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
-    for secret in secrets:
-        value = secret.reveal()
-        text = text.replace(value, "***")
-        # Texts are cut to a length, maybe in the middle of it.
-        for size in range(len(value) - 1, _SHORTEST_HEADER - 1, -1):
-            if text.endswith(value[:size]):
-                text = text[:-size] + "***"
-    return text
-
-
-def _secrets(api_keys: Sequence[Secret], extra: Mapping[str, str]) -> tuple[Secret, ...]:
-    """What to mask, the longest first: the keys, and headers with and without their scheme."""
-    values = {part for value in extra.values() for part in (value, value.partition(" ")[2])}
-    found = {value for value in values if len(value) >= _SHORTEST_HEADER}
-    keys = (key.reveal() for key in api_keys)
-    found.update(key for key in keys if len(key) >= _SHORTEST_KEY)
-    return tuple(Secret(value) for value in sorted(found, key=len, reverse=True))
 
 
 async def _beginning(response: HttpResponse) -> bytes:
@@ -320,20 +388,3 @@ async def _beginning(response: HttpResponse) -> bytes:
                 if len(begun) >= _MAX_COMPLAINT:
                     break
     return begun[:_MAX_COMPLAINT]
-
-
-def _headers(row: ProviderRow, api_key: Secret | None, extra: Mapping[str, str]) -> Headers:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"accept", b"application/json, text/event-stream"),
-        # What is compressed can't be tapped, and a small body could unpack into a large one.
-        (b"accept-encoding", b"identity"),
-        (b"user-agent", b"llm-proxy"),
-    ]
-    if api_key:
-        value = api_key.reveal()
-        bearer = f"Bearer {value}" if row.auth_header == "authorization" else value
-        headers.append((row.auth_header.encode(), bearer.encode()))
-    headers += [(name.encode(), value.encode()) for name, value in row.headers.items()]
-    own = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in extra.items()}
-    return [(name, value) for name, value in headers if name not in own] + list(own.items())

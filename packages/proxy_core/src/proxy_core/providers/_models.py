@@ -46,6 +46,8 @@ _CLAUDE: Final = Abilities(
     reasoning=("budget",),
     output_cap=4096,
 )
+# "`temperature` and `top_p` cannot both be specified for this model": since Opus 4.1.
+_CLAUDE_4: Final = _with(_CLAUDE, temperature_and_top_p=False)
 _CLAUDE_EFFORTS: Final = ("none", "low", "medium", "high")
 _CLAUDE_NOW: Final = _with(
     _CLAUDE,
@@ -57,7 +59,7 @@ _CLAUDE_NOW: Final = _with(
     output_cap=128_000,
 )
 _CLAUDE_4_6: Final = _with(
-    _CLAUDE,
+    _CLAUDE_4,
     reasoning=("effort", "adaptive", "budget"),
     efforts=(*_CLAUDE_EFFORTS, "max"),
     output_cap=128_000,
@@ -65,19 +67,26 @@ _CLAUDE_4_6: Final = _with(
 _CLAUDE_ROWS: Final = (
     _Row(_CLAUDE_4_6, ("*claude-opus-4[-.]6*", "*claude-sonnet-4[-.]6*")),
     _Row(
-        _with(_CLAUDE, reasoning=("budget", "effort"), efforts=_CLAUDE_EFFORTS, output_cap=64_000),
+        _with(
+            _CLAUDE_4, reasoning=("budget", "effort"), efforts=_CLAUDE_EFFORTS, output_cap=64_000
+        ),
         ("*claude-opus-4[-.]5*",),
     ),
     _Row(_CLAUDE_NOW, ("*claude-opus-4[-.][7-9]*", "*claude-mythos*", "*claude-fable*")),
     _Row(_CLAUDE_NOW, ("*claude-opus-[5-9]*", "*claude-sonnet-[5-9]*", "*claude-haiku-[5-9]*")),
-    _Row(_with(_CLAUDE, output_cap=32_000), ("*claude-opus-4*",)),
-    _Row(
-        _with(_CLAUDE, output_cap=64_000),
-        ("*claude-sonnet-4*", "*claude-haiku-4*", "*claude-3[-.]7-sonnet*"),
-    ),
+    _Row(_with(_CLAUDE_4, output_cap=32_000), ("*claude-opus-4*",)),
+    _Row(_with(_CLAUDE_4, output_cap=64_000), ("*claude-sonnet-4*", "*claude-haiku-4*")),
+    _Row(_with(_CLAUDE, output_cap=64_000), ("*claude-3[-.]7-sonnet*",)),
     _Row(_with(_CLAUDE, reasoning=(), output_cap=8192), ("*claude-3[-.]5-*",)),
     _Row(_with(_CLAUDE, reasoning=()), ("*claude-3-*",)),
 )
+
+_CLAUDE_4_6_ON_BEDROCK: Final = _Row(
+    _with(_CLAUDE_4_6, reasoning=("effort", "adaptive")),
+    ("*claude-opus-4[-.]6*", "*claude-sonnet-4[-.]6*"),
+)
+"""Budgets are deprecated there: https://docs.aws.amazon.com/bedrock/latest/userguide/
+claude-messages-adaptive-thinking.html"""
 
 # --- Google: https://ai.google.dev/gemini-api/docs/thinking
 
@@ -101,7 +110,9 @@ _GEMINI_ROWS: Final = (
 
 # --- OpenAI: https://platform.openai.com/docs/guides/reasoning and /latest-model
 
-_OPENAI: Final = Abilities(max_temperature=2.0, top_k=False, most_stops=4, reasoning=("effort",))
+_OPENAI: Final = Abilities(
+    max_temperature=2.0, top_k=False, most_stops=4, reasoning=("effort",), reasoning_back=False
+)
 _THINKER: Final = _with(
     _OPENAI,
     temperature=False,
@@ -133,6 +144,10 @@ _OPENAI_ROWS: Final = (
 # --- Who speaks OpenAI's chat: the older name of the cap is the one that all of them know.
 
 _COMPATIBLE: Final = Abilities(cap_field="max_tokens", reasoning=("effort",))
+# They refuse what they don't know by name, among it thinking that comes back:
+# https://github.com/BerriAI/litellm/issues/30835, https://github.com/janhq/jan/issues/8136,
+# https://github.com/anomalyco/opencode/issues/33413, https://github.com/Gitlawb/openclaude/issues/740
+_STRICT: Final = _with(_COMPATIBLE, reasoning_back=False, store=False, cache_key=False)
 _NO_FILES: Final = _with(_COMPATIBLE, files=False)
 _XAI: Final = _with(_COMPATIBLE, penalties=False, most_stops=0, logit_bias=False)
 _COMPATIBLE_ROWS: Final = (
@@ -141,12 +156,13 @@ _COMPATIBLE_ROWS: Final = (
     # https://docs.mistral.ai/api: a field that it doesn't know is an error
     _Row(
         _with(
-            _COMPATIBLE,
+            _STRICT,
             seed=False,
             logit_bias=False,
             logprobs=False,
             top_k=False,
             reasoning=(),
+            call_id_size=9,  # "Tool call id was … but must be a-z, A-Z, 0-9, with a length of 9"
             service_tiers=False,
             user=False,
             audio=False,
@@ -155,7 +171,7 @@ _COMPATIBLE_ROWS: Final = (
         kinds=("mistral",),
     ),
     # https://console.groq.com/docs/openai
-    _Row(_with(_COMPATIBLE, logprobs=False, logit_bias=False, many_answers=False), kinds=("groq",)),
+    _Row(_with(_STRICT, logprobs=False, logit_bias=False, many_answers=False), kinds=("groq",)),
     # https://api-docs.deepseek.com/api/create-chat-completion
     _Row(
         _with(
@@ -177,7 +193,7 @@ _COMPATIBLE_ROWS: Final = (
     ),
     # https://inference-docs.cerebras.ai/resources/openai
     _Row(
-        _with(_NO_FILES, penalties=False, logit_bias=False, many_answers=False),
+        _with(_STRICT, files=False, penalties=False, logit_bias=False, many_answers=False),
         kinds=("cerebras",),
     ),
     # https://docs.perplexity.ai/api-reference/chat-completions-post
@@ -218,6 +234,14 @@ _COMPATIBLE_ROWS: Final = (
     _Row(_COMPATIBLE),
 )
 
+_BEDROCK_ROWS: Final = (
+    _Row(
+        Abilities(cache_marks=False),
+        ("*meta.*", "*mistral.*", "*cohere.*", "*ai21.*", "*deepseek.*", "*openai.*", "*qwen.*"),
+    ),
+)
+"""Only Claude and Nova take cache points; what stands behind a profile's ARN isn't known:
+https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html"""
 _COHERE: Final = Abilities(
     max_temperature=1.0, most_stops=5, many_answers=False, logit_bias=False, reasoning=("budget",)
 )
@@ -230,7 +254,7 @@ _OLLAMA: Final = Abilities(
 _ROWS: Final[Mapping[str, tuple[_Row, ...]]] = MappingProxyType(
     {
         "anthropic.messages": (*_CLAUDE_ROWS, _Row(_CLAUDE)),
-        "bedrock.converse": _CLAUDE_ROWS,
+        "bedrock.converse": (_CLAUDE_4_6_ON_BEDROCK, *_CLAUDE_ROWS, *_BEDROCK_ROWS),
         "gemini.generate": (*_GEMINI_ROWS, _Row(_GEMINI)),
         "openai.chat": _COMPATIBLE_ROWS,
         "openai.responses": (

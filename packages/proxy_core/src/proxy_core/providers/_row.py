@@ -31,6 +31,8 @@ class BodyEdits(NamedTuple):
     """Fields that it needs, where the client didn't say them."""
     lists: Mapping[bytes, str] = _NONE
     """Headers of the client whose words go into a list of this field."""
+    marks_last: bool = False
+    """Whether Anthropic's mark for all of a prompt must stand on its last block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class ProviderRow:
     bodies: Mapping[str, BodyEdits] = field(default_factory=lambda: _NONE)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
     """The models, as patterns, that alone speak a dialect."""
+    keeps_files: bool = False
+    """Whether it keeps files for its clients, and runs batches of them."""
     signer: str = ""
     """Who signs its requests where no ``api_key`` is given: ``aws``, ``google``."""
     needs: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ _ENGINES: Final = (
     ProviderRow(
         "ollama_native",
         "http://127.0.0.1:11434",
-        ("ollama.chat",),
+        ("ollama.chat", "ollama.embed"),
         needs_key=False,
         paths={"ollama.chat": Paths("/api/chat")},
     ),
@@ -50,8 +50,17 @@ _ENGINES: Final = (
     ProviderRow("lmstudio", "http://127.0.0.1:1234/v1", _RESPONSES, needs_key=False),
 )
 
+_PASSED_AT: Final = {
+    "openai.images": "/images/generations",
+    "openai.image_edits": "/images/edits",
+    "openai.speech": "/audio/speech",
+    "openai.transcriptions": "/audio/transcriptions",
+    "openai.translations": "/audio/translations",
+}
+"""Of what is never translated, what Azure has."""
 _AZURE_V1: Final = MappingProxyType(
     {
+        **{name: Paths(f"/openai/v1{path}") for name, path in _PASSED_AT.items()},
         "openai.chat": Paths("/openai/v1/chat/completions"),
         "openai.completions": Paths("/openai/v1/completions"),
         "openai.embeddings": Paths("/openai/v1/embeddings"),
@@ -61,6 +70,10 @@ _AZURE_V1: Final = MappingProxyType(
 _DEPLOYMENT: Final = "/openai/deployments/{model}"
 _AZURE_CLASSIC: Final = MappingProxyType(
     {
+        **{
+            name: Paths(f"{_DEPLOYMENT}{path}?api-version={{api_version}}")
+            for name, path in _PASSED_AT.items()
+        },
         "openai.chat": Paths(f"{_DEPLOYMENT}/chat/completions?api-version={{api_version}}"),
         "openai.completions": Paths(f"{_DEPLOYMENT}/completions?api-version={{api_version}}"),
         "openai.embeddings": Paths(f"{_DEPLOYMENT}/embeddings?api-version={{api_version}}"),
@@ -81,6 +94,7 @@ _VERTEX_PATHS: Final = MappingProxyType(
             f"{_VERTEX}/anthropic/models/{{model}}:streamRawPredict",
         ),
         "anthropic.count_tokens": Paths(f"{_VERTEX}/anthropic/models/count-tokens:rawPredict"),
+        "vertex.embed": Paths(f"{_VERTEX}/google/models/{{model}}:predict"),
     }
 )
 _BEDROCK_PATHS: Final = MappingProxyType(
@@ -92,12 +106,19 @@ _BEDROCK_PATHS: Final = MappingProxyType(
     }
 )
 
+_BEDROCK_EMBEDS: Final = MappingProxyType(
+    {
+        "bedrock.titan_embed": ("amazon.titan-embed*", "*.amazon.titan-embed*"),
+        "bedrock.cohere_embed": ("cohere.embed*", "*.cohere.embed*"),
+    }
+)
+
 _CLOUDS: Final = (
     # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
     ProviderRow(
         "azure",
         None,
-        _RESPONSES,
+        (*_RESPONSES, *_PASSED_AT),
         "AZURE_OPENAI_API_KEY",
         customs=True,
         auth_header="api-key",
@@ -109,14 +130,16 @@ _CLOUDS: Final = (
     ProviderRow(
         "vertex",
         "https://{location}-aiplatform.googleapis.com",
-        (*_MESSAGES, *_GENERATE),
+        (*_MESSAGES, *_GENERATE, "vertex.embed"),
         needs_key=False,
         auth_header="x-goog-api-key",
         passes=frozenset({b"anthropic-beta"}),
         paths=_VERTEX_PATHS,
         bodies={
             "anthropic.messages": BodyEdits(
-                without=("model",), default={"anthropic_version": "vertex-2023-10-16"}
+                without=("model",),
+                default={"anthropic_version": "vertex-2023-10-16"},
+                marks_last=True,
             ),
             "anthropic.count_tokens": BodyEdits(default={"anthropic_version": "vertex-2023-10-16"}),
         },
@@ -132,7 +155,7 @@ _CLOUDS: Final = (
     ProviderRow(
         "bedrock",
         "https://bedrock-runtime.{region}.amazonaws.com",
-        ("anthropic.messages", "bedrock.converse"),
+        ("anthropic.messages", "bedrock.converse", *_BEDROCK_EMBEDS),
         "AWS_BEARER_TOKEN_BEDROCK",
         needs_key=False,
         paths=_BEDROCK_PATHS,
@@ -142,16 +165,24 @@ _CLOUDS: Final = (
                 without=("model", "stream"),
                 default={"anthropic_version": "bedrock-2023-05-31"},
                 lists={b"anthropic-beta": "anthropic_beta"},
+                marks_last=True,
             )
         },
-        only={"anthropic.messages": ("anthropic.*", "*.anthropic.*")},
+        only={"anthropic.messages": ("anthropic.*", "*.anthropic.*"), **_BEDROCK_EMBEDS},
         signer="aws",
         needs=("region",),
     ),
 )
 
 _MAKERS: Final = (
-    ProviderRow("openai", "https://api.openai.com/v1", _RESPONSES, "OPENAI_API_KEY", customs=True),
+    ProviderRow(
+        "openai",
+        "https://api.openai.com/v1",
+        _RESPONSES,
+        "OPENAI_API_KEY",
+        customs=True,
+        keeps_files=True,
+    ),
     # https://platform.claude.com/docs/en/api/overview
     ProviderRow(
         "anthropic",
@@ -166,7 +197,7 @@ _MAKERS: Final = (
     ProviderRow(
         "gemini",
         "https://generativelanguage.googleapis.com",
-        _GENERATE,
+        (*_GENERATE, "gemini.embed"),
         "GEMINI_API_KEY",
         auth_header="x-goog-api-key",
     ),
@@ -174,9 +205,9 @@ _MAKERS: Final = (
     ProviderRow(
         "cohere",
         "https://api.cohere.com",
-        ("cohere.chat",),
+        ("cohere.chat", "cohere.embed", "rerank"),
         "CO_API_KEY",
-        paths={"cohere.chat": Paths("/v2/chat")},
+        paths={"cohere.chat": Paths("/v2/chat"), "rerank": Paths("/v2/rerank")},
     ),
     # Mistral refuses fields that it doesn't know, and reports usage unasked.
     ProviderRow(

@@ -50,7 +50,8 @@ class _Kept(NamedTuple):
 class SignatureMemory:
     """What was signed, by the id of the tool call; the oldest goes first.
 
-    Ids are those that the provider gave, or ours of 96 random bits: who knows one was told it.
+    Ids are the provider's, and some providers number their calls: what was signed for one scope (a
+    client's key) is found for that scope alone.
 
     Args:
         most: calls at most.
@@ -71,7 +72,7 @@ class SignatureMemory:
         self._most_bytes = most_bytes
         self._ttl = ttl
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self.held_bytes = 0
 
     def __len__(self) -> int:
@@ -82,16 +83,16 @@ class SignatureMemory:
         self._kept.clear()
         self.held_bytes = 0
 
-    def remember(self, answer: Answer) -> None:
+    def remember(self, answer: Answer, scope: str = "") -> None:
         """Keep what a whole answer signed."""
         for choice in answer.choices:
-            self.keep(choice.parts)
+            self.keep(choice.parts, scope)
 
-    def listener(self) -> SignatureListener:
+    def listener(self, scope: str = "") -> SignatureListener:
         """What keeps the same of a stream."""
-        return SignatureListener(self)
+        return SignatureListener(self, scope)
 
-    def keep(self, parts: Iterable[Part]) -> None:
+    def keep(self, parts: Iterable[Part], scope: str = "") -> None:
         """Keep each call with its signature and the signed thinking since the call before."""
         thought: list[Reasoning] = []
         for part in parts:
@@ -99,17 +100,17 @@ class SignatureMemory:
                 thought.append(part)
             elif isinstance(part, ToolCall):
                 if thought or part.signature is not None:
-                    self._put(part, tuple(thought))
+                    self._put(scope, part, tuple(thought))
                 thought = []
 
-    def restored(self, conversation: Conversation, origin: str) -> Conversation:
+    def restored(self, conversation: Conversation, origin: str, scope: str = "") -> Conversation:
         """The conversation with the signatures of dialect ``origin`` that its calls lack."""
         if not self._kept:
             return conversation
-        turns = tuple(self._turn(turn, origin) for turn in conversation.turns)
+        turns = tuple(self._turn(turn, origin, scope) for turn in conversation.turns)
         return msgspec.structs.replace(conversation, turns=turns)
 
-    def _turn(self, turn: Turn, origin: str) -> Turn:
+    def _turn(self, turn: Turn, origin: str, scope: str) -> Turn:
         if turn.role != "assistant" or not any(isinstance(p, ToolCall) for p in turn.parts):
             return turn
         is_signed = any(
@@ -119,7 +120,7 @@ class SignatureMemory:
         has_call = has_thought = False
         for given in turn.parts:
             part = given
-            kept = self._find(part.id) if isinstance(part, ToolCall) else None
+            kept = self._find(scope, part.id) if isinstance(part, ToolCall) else None
             if kept is not None:
                 if _is_of(kept.signature, origin) and not _is_of(_signature(part), origin):
                     part = msgspec.structs.replace(part, signature=kept.signature)
@@ -135,42 +136,45 @@ class SignatureMemory:
             parts = [p for p in parts if not (isinstance(p, Reasoning) and p.signature is None)]
         return msgspec.structs.replace(turn, parts=tuple(parts))
 
-    def _find(self, call_id: str) -> _Kept | None:
-        kept = self._kept.get(call_id)
+    def _find(self, scope: str, call_id: str) -> _Kept | None:
+        at = (scope, call_id)
+        kept = self._kept.get(at)
         if kept is None:
             return None
         now = self._clock()
         if kept.until <= now:
-            self._drop(call_id)
+            self._drop(at)
             return None
-        self._kept[call_id] = kept._replace(until=now + self._ttl)
-        self._kept.move_to_end(call_id)
+        self._kept[at] = kept._replace(until=now + self._ttl)
+        self._kept.move_to_end(at)
         return kept
 
-    def _put(self, call: ToolCall, reasoning: tuple[Reasoning, ...]) -> None:
-        size = _OVERHEAD + len(call.id) + _size(call.signature)
+    def _put(self, scope: str, call: ToolCall, reasoning: tuple[Reasoning, ...]) -> None:
+        at = (scope, call.id)
+        size = _OVERHEAD + len(scope) + len(call.id) + _size(call.signature)
         size += sum(len(one.text) + _size(one.signature) for one in reasoning)
         if size > _LONGEST:
             return
-        if call.id in self._kept:
-            self._drop(call.id)
+        if at in self._kept:
+            self._drop(at)
         now = self._clock()
-        self._kept[call.id] = _Kept(now + self._ttl, size, call.signature, reasoning)
+        self._kept[at] = _Kept(now + self._ttl, size, call.signature, reasoning)
         self.held_bytes += size
         while len(self._kept) > self._most or self.held_bytes > self._most_bytes:
             self._drop(next(iter(self._kept)))
 
-    def _drop(self, call_id: str) -> None:
-        self.held_bytes -= self._kept.pop(call_id).size
+    def _drop(self, at: tuple[str, str]) -> None:
+        self.held_bytes -= self._kept.pop(at).size
 
 
 class SignatureListener:
     """Hears one stream, and keeps what it signed when a choice ends."""
 
-    __slots__ = ("_memory", "_parts", "_size")
+    __slots__ = ("_memory", "_parts", "_scope", "_size")
 
-    def __init__(self, memory: SignatureMemory) -> None:
+    def __init__(self, memory: SignatureMemory, scope: str = "") -> None:
         self._memory = memory
+        self._scope = scope
         self._parts: dict[tuple[int, int], _Heard] = {}
         self._size = 0
 
@@ -187,7 +191,7 @@ class SignatureListener:
                 self._parts[event.choice, event.index] = _Heard(event.part)
         elif isinstance(event, Finished) and self._size <= _LONGEST:
             mine = sorted(at for at in self._parts if at[0] == event.choice)
-            self._memory.keep([self._parts.pop(at).whole() for at in mine])
+            self._memory.keep([self._parts.pop(at).whole() for at in mine], self._scope)
 
 
 class _Heard:

@@ -12,7 +12,7 @@ from proxy_core._http import HttpSender
 from proxy_core._types import Headers
 from proxy_core.errors import ConfigurationError
 
-__all__ = ["Signer", "signer_of"]
+__all__ = ["SIGNERS", "Signer"]
 
 _FILE: Final = "GOOGLE_APPLICATION_CREDENTIALS"
 _LOGIN: Final = "~/.config/gcloud/application_default_credentials.json"
@@ -26,11 +26,6 @@ class Signer(Protocol):
     async def sign(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
         """All headers to send: those given and the signature. Raises UpstreamError."""
         ...
-
-
-def signer_of(name: str, settings: Mapping[str, Any], http: HttpSender) -> Signer:
-    """The signer of this name; ``http`` is for fetching tokens. Raises ConfigurationError."""
-    return _SIGNERS[name](settings, http)
 
 
 # Imported where one is used: the libraries behind them are extras, and large.
@@ -61,6 +56,8 @@ def _google(settings: Mapping[str, Any], http: HttpSender) -> Signer:
     return GoogleSigner.from_file(path, http)
 
 
-_SIGNERS: Final[Mapping[str, Callable[[Mapping[str, Any], HttpSender], Signer]]] = MappingProxyType(
+SIGNERS: Final[Mapping[str, Callable[[Mapping[str, Any], HttpSender], Signer]]] = MappingProxyType(
     {"aws": _aws, "google": _google}
 )
+"""By name, from the settings of a provider; the client is for fetching tokens. Each raises
+ConfigurationError."""

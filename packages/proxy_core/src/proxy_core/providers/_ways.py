@@ -13,21 +13,31 @@ import msgspec
 from proxy_core._types import Call, Headers, Usage
 from proxy_core.dialects import (
     CLIENT_CODECS,
-    CODECS,
     DIALECTS,
-    FRAMINGS,
-    STREAM_TYPES,
+    EMBED_CODECS,
+    PASSED,
+    UPLOADS,
+    PassedDialect,
+    UploadDialect,
     framing_of,
 )
 from proxy_core.dialects._abilities import Abilities
-from proxy_core.dialects._codec import ClientCodec, UpstreamCodec
+from proxy_core.dialects._cache_prompt import CachePrompt, cached, on_last_block
+from proxy_core.dialects._codec import ClientCodec, Framing
 from proxy_core.dialects._dialect import Dialect, Tap
-from proxy_core.dialects._framing import ReframedTap
-from proxy_core.dialects._translate import Memory, Translator, Unsupported
+from proxy_core.dialects._embeddings import CLIENT as EMBEDDINGS
+from proxy_core.dialects._embeddings import begin_embedding
+from proxy_core.dialects._framing import EventFraming, ReframedTap
+from proxy_core.dialects._passed_tap import PlainTap
+from proxy_core.dialects._translate import Memory, Target, Translator, Unsupported
 from proxy_core.errors import UpstreamModelMissing
+from proxy_core.providers._registry import BUILT_IN, Registry
 from proxy_core.providers._row import BodyEdits, Paths, ProviderRow
 
-__all__ = ["Fork", "Plan", "Way", "Ways", "ways_of"]
+__all__ = ["RAW", "Fork", "Plan", "Way", "Ways", "ways_of"]
+
+RAW: Final = "raw"
+"""The name of what is no dialect: a request to the provider itself, that nobody reads."""
 
 _PREFIXES: Final = ("/openai/v1", "/openai", "/v1beta", "/v1", "/v2", "/api")
 """Beginnings of paths that a base URL may end with already, as some SDKs want it."""
@@ -55,6 +65,10 @@ class Way:
     """Headers for the reply: to be copied."""
     is_native: bool = True
     """Whether it is the client's own dialect."""
+    opens: tuple[str, ...] = ()
+    """How media types begin that an answer may have beside JSON: then it passes as it comes."""
+    is_raw: bool = False
+    """Whether nobody but the client and the upstream knows what is asked and answered."""
 
 
 Fork = Callable[[Call, str], Way]
@@ -67,6 +81,8 @@ class Ways(NamedTuple):
 
     ready: Mapping[str, Way]
     forks: Mapping[str, Fork]
+    plan: Plan
+    """What they were made of."""
 
 
 class _Address:
@@ -83,11 +99,15 @@ class _Address:
         return self.fixed or self._joined(self._paths(model, stream))
 
     def _joined(self, path: str) -> str:
-        """What the base ends with and the path begins with is said once."""
-        for prefix in _PREFIXES:
-            if path.startswith(f"{prefix}/") and self._base.endswith(prefix):
-                return self._base + path.removeprefix(prefix)
-        return self._base + path
+        return _joined(self._base, path)
+
+
+def _joined(base: str, path: str) -> str:
+    """What the base ends with and the path begins with is said once."""
+    for prefix in _PREFIXES:
+        if path.startswith(f"{prefix}/") and base.endswith(prefix):
+            return base + path.removeprefix(prefix)
+    return base + path
 
 
 class Plan(NamedTuple):
@@ -103,20 +123,60 @@ class Plan(NamedTuple):
     """What a dialect's model takes."""
     unsupported: Unsupported = "refuse"
     clients: Mapping[str, ClientCodec] = CLIENT_CODECS
-    upstreams: Mapping[str, UpstreamCodec] = CODECS
+    registry: Registry = BUILT_IN
+    """What providers speak, and how their streams are cut."""
+    cache_prompt: CachePrompt | None = None
+    """How long prompts are to be cached where it must be asked for and the client doesn't say."""
 
 
 def ways_of(plan: Plan) -> Ways:
     """The way of each dialect that a client may speak."""
     ready: dict[str, Way] = {}
     forks: dict[str, Fork] = {}
-    for client in dict.fromkeys((*plan.row.dialects, *plan.clients)):
+    clients = (*plan.row.dialects, *plan.clients, EMBEDDINGS, *_passed(plan.row))
+    for client in dict.fromkeys(clients):
         found = list(_candidates(plan, client))
         if found and found[0].way is not None and not found[0].models:
             ready[client] = found[0].way
         elif found:
             forks[client] = _fork(found)
-    return Ways(ready, forks)
+    forks[RAW] = _Below(plan.base_url)
+    return Ways(ready, forks, plan)
+
+
+def _passed(row: ProviderRow) -> tuple[str, ...]:
+    """What is tried at whoever speaks OpenAI's API, unless its row says which of it there is.
+
+    That it isn't there is the upstream's to say.
+    """
+    all_of_it = {one.name: one for one in (*PASSED, *UPLOADS)}
+    is_said = any(name in all_of_it for name in row.dialects)
+    is_like_openai = any(name.startswith("openai.") for name in row.dialects)
+    return tuple(all_of_it) if is_like_openai and not is_said else ()
+
+
+class _Raw:
+    """The verbs of a dialect that nobody here speaks."""
+
+    def request(self, call: Call, model: str, *, ask_usage: bool) -> bytes:
+        return call.body.raw
+
+    def tap(self, call: Call, usage: Usage) -> Tap:
+        return PlainTap(may_be_empty=True)
+
+    def whole(self, call: Call, raw: bytes, usage: Usage) -> bytes:
+        return raw
+
+
+class _Below(_Raw):
+    """The Fork of what a client asks of the upstream itself, below its base URL."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+
+    def __call__(self, call: Call, model: str) -> Way:
+        url = _joined(self._base_url, call.path)
+        return Way(url, self.request, self.tap, self.whole, b"", is_raw=True)
 
 
 class _Candidate(NamedTuple):
@@ -130,11 +190,13 @@ class _Candidate(NamedTuple):
 def _candidates(plan: Plan, client: str) -> Iterator[_Candidate]:
     """Its own dialect first, then those that it can be translated to."""
     row = plan.row
-    if client in row.dialects and client in DIALECTS:
+    if client in DIALECTS and (client in row.dialects or client in _passed(row)):
         yield _native(plan, DIALECTS[client])
     for upstream in row.dialects:
-        if upstream != client and client in plan.clients and upstream in plan.upstreams:
+        if upstream != client and client in plan.clients and upstream in plan.registry.codecs:
             yield _translated(plan, client, upstream)
+        elif client == EMBEDDINGS and upstream in EMBED_CODECS:
+            yield _embedding(plan, upstream)
 
 
 def _fork(found: list[_Candidate]) -> Fork:
@@ -151,10 +213,13 @@ def _native(plan: Plan, dialect: Dialect) -> _Candidate:
     row = plan.row
     address = _address(plan, dialect.name)
     edits = row.bodies.get(dialect.name)
-    request = dialect.request if edits is None else _edited(dialect.request, edits)
-    framing = _framing(plan, dialect.name)
-    tap = dialect.tap if framing == "events" else _reframed(dialect, framing)
-    way = Way(address.fixed, request, tap, dialect.whole, STREAM_TYPES[framing])
+    request: _Request = dialect.request if edits is None else _edited(dialect.request, edits)
+    if plan.cache_prompt is not None:
+        request = _caching(request, plan.cache_prompt)
+    framing, stream_type = _framing(plan, dialect.name)
+    tap = dialect.tap if framing is EventFraming else _reframed(dialect, framing)
+    opens = dialect.opens if isinstance(dialect, PassedDialect | UploadDialect) else ()
+    way = Way(address.fixed, request, tap, dialect.whole, stream_type, opens=opens)
 
     def fork(call: Call, model: str) -> Way:
         return replace(way, url=address.of(model, stream=call.stream))
@@ -162,40 +227,53 @@ def _native(plan: Plan, dialect: Dialect) -> _Candidate:
     return _Candidate(row.only.get(dialect.name, ()), fork, way if address.fixed else None)
 
 
-def _reframed(dialect: Dialect, framing: str) -> Callable[[Call, Usage], Tap]:
-    return lambda call, usage: ReframedTap(FRAMINGS[framing](), dialect.tap(call, usage))
+def _reframed(dialect: Dialect, framing: Callable[[], Framing]) -> Callable[[Call, Usage], Tap]:
+    return lambda call, usage: ReframedTap(framing(), dialect.tap(call, usage))
 
 
 def _translated(plan: Plan, client: str, upstream: str) -> _Candidate:
     row = plan.row
     address = _address(plan, upstream)
-    framing = _framing(plan, upstream)
+    framing, kind = _framing(plan, upstream)
     edits = row.bodies.get(upstream)
-    translator = Translator(
-        plan.clients[client],
-        plan.upstreams[upstream],
-        FRAMINGS[framing],
-        plan.memory,
-        unsupported=plan.unsupported,
+    target = Target(
+        plan.registry.codecs[upstream],
+        framing,
         asks_usage=row.asks_usage,
         customs=row.customs,
         finish=None if edits is None else lambda body, call: _finished(body, call, edits),
     )
+    client_codec, unsupported = plan.clients[client], plan.unsupported
+    translator = Translator(client_codec, target, plan.memory, unsupported=unsupported)
 
     def fork(call: Call, model: str) -> Way:
         url = address.of(model, stream=call.stream)
-        one = translator.begin(call, model, plan.can(upstream, model))
-        kind = STREAM_TYPES[framing]
+        asked = call if plan.cache_prompt is None else cached(call, plan.cache_prompt)
+        one = translator.begin(asked, model, plan.can(upstream, model))
         return Way(url, one.request, one.tap, one.whole, kind, one.announced, is_native=False)
 
     return _Candidate(row.only.get(upstream, ()), fork)
 
 
-def _framing(plan: Plan, dialect: str) -> str:
-    """Raises ConfigurationError where the library is missing that reads it."""
-    framing = framing_of(dialect, plan.row.framings)
-    FRAMINGS[framing]()
-    return framing
+def _embedding(plan: Plan, upstream: str) -> _Candidate:
+    address, codec, unsupported = _address(plan, upstream), EMBED_CODECS[upstream], plan.unsupported
+
+    def fork(call: Call, model: str) -> Way:
+        one = begin_embedding(codec, call, model, unsupported)
+        url = address.of(model, stream=False)
+        return Way(url, one.request, _Raw().tap, one.whole, b"", one.announced, is_native=False)
+
+    return _Candidate(plan.row.only.get(upstream, ()), fork)
+
+
+def _framing(plan: Plan, dialect: str) -> tuple[Callable[[], Framing], bytes]:
+    """What cuts its streams, and their media type.
+
+    Raises ConfigurationError where the library is missing that reads it.
+    """
+    framing, stream_type = plan.registry.framings[framing_of(dialect, plan.row.framings)]
+    framing()
+    return framing, stream_type
 
 
 def _address(plan: Plan, dialect: str) -> _Address:
@@ -203,7 +281,7 @@ def _address(plan: Plan, dialect: str) -> _Address:
     paths = (has_version and plan.row.versioned_paths) or plan.row.paths
     known = paths.get(dialect)
     if known is None:
-        native = DIALECTS[dialect]
+        native = DIALECTS.get(dialect) or EMBED_CODECS[dialect]
         return _Address(plan.base_url, lambda model, stream: native.path(model, stream=stream))
     return _Address(plan.base_url, _template(known, plan.settings))
 
@@ -217,6 +295,13 @@ def _template(paths: Paths, settings: Mapping[str, str]) -> Callable[[str, bool]
         return chosen.format_map({**known, "model": quote(model, safe="@")})
 
     return path
+
+
+def _caching(request: _Request, ttl: CachePrompt) -> _Request:
+    def asked(call: Call, model: str, *, ask_usage: bool) -> bytes:
+        return request(cached(call, ttl), model, ask_usage=ask_usage)
+
+    return asked
 
 
 def _edited(request: _Request, edits: BodyEdits) -> _Request:
@@ -239,4 +324,6 @@ def _finished(body: dict[str, Any], call: Call, edits: BodyEdits) -> dict[str, A
         if (field := edits.lists.get(name))
     }
     kept = {name: value for name, value in body.items() if name not in edits.without}
+    if edits.marks_last:
+        kept = on_last_block(kept)
     return {**edits.default, **words, **kept}

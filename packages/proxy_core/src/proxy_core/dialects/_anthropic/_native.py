@@ -17,6 +17,7 @@ from proxy_core.dialects._anthropic._foreign import MARK, without_foreign
 from proxy_core.dialects._anthropic._tap import AnthropicTap
 from proxy_core.dialects._anthropic._usage import usage_of
 from proxy_core.dialects._anthropic._words import DIALECT
+from proxy_core.dialects._cache_prompt import fresh_mark
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._reading import Value
 from proxy_core.dialects._usage import estimate_tokens
@@ -24,7 +25,7 @@ from proxy_core.errors import InvalidRequest, UpstreamError, UpstreamProtocolErr
 
 __all__ = ["COUNT_TOKENS", "MESSAGES", "AnthropicDialect"]
 
-_OWNED: Final = ("model", "stream", "max_tokens", "messages")
+_OWNED: Final = ("model", "stream", "max_tokens", "messages", "cache_control")
 _ERROR: Final = b'"error"'
 
 _encode = msgspec.json.Encoder().encode
@@ -83,6 +84,10 @@ class AnthropicDialect:
             cleaned = without_foreign(body.fields["messages"])
             if cleaned is not None:
                 edits["messages"] = cleaned
+        if call.headers and self.streams:
+            mark = fresh_mark(call)
+            if mark is not None:
+                edits["cache_control"] = mark
         return body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> AnthropicTap:

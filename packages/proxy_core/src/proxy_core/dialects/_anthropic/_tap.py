@@ -12,15 +12,9 @@ from proxy_core._failures import failure_in_body
 from proxy_core._types import Usage
 from proxy_core.dialects._anthropic._usage import later_usage, usage_of
 from proxy_core.dialects._document import Document, MalformedDocument
+from proxy_core.dialects._event_tap import EventTap, unreadable
 from proxy_core.dialects._run import is_text
-from proxy_core.dialects._sse import (
-    EventSplitter,
-    EventTooLarge,
-    ServerEvent,
-    read_event,
-    with_data,
-)
-from proxy_core.dialects._usage import estimate_tokens
+from proxy_core.dialects._sse import ServerEvent, read_event, with_data
 from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamProtocolError
 
 __all__ = ["AnthropicTap"]
@@ -28,6 +22,7 @@ __all__ = ["AnthropicTap"]
 _NOTHING: Final = msgspec.Raw()
 _BOM: Final = b"\xef\xbb\xbf"
 _DONE: Final = b"[DONE]"
+_NULL: Final = b"null"
 _FILLED_LATER: Final = frozenset({"text", "thinking"})
 """Blocks that begin empty; any other is content from its start."""
 
@@ -51,6 +46,7 @@ class _Inner(msgspec.Struct, gc=False):
 
 class _Event(msgspec.Struct, gc=False):
     type: str = ""
+    index: int = 0
     delta: _Inner | None = None
     content_block: _Inner | None = None
     message: msgspec.Raw = _NOTHING
@@ -61,53 +57,23 @@ class _Event(msgspec.Struct, gc=False):
 _read = msgspec.json.Decoder(_Event).decode
 
 
-class AnthropicTap:
-    """One streamed answer; see ``Tap``. Everything but the model's name passes as it came."""
+class AnthropicTap(EventTap):
+    """One streamed answer; see ``Tap``. Everything but the model's name passes as it came.
 
-    __slots__ = ("_name", "_said", "_splitter", "_told", "_usage", "done", "failure", "has_content")
+    What Anthropic's SDKs pass over in silence, or trip over, is put right (a name or a usage that
+    is missing) or fails (events out of order).
+    """
+
+    __slots__ = ("_blocks", "_told")
 
     def __init__(self, model: str, usage: Usage) -> None:
-        self._name = msgspec.json.encode(model)
-        self._usage = usage
-        self._splitter = EventSplitter()
-        self._said = 0
+        super().__init__(model, usage)
+        self._blocks = 0
         self._told: dict[str, Any] | None = None
         """The usage that was reported; None before the message began."""
-        self.done = False
-        self.has_content = False
-        self.failure: UpstreamError | None = None
 
-    def feed(self, data: bytes) -> bytes:
-        """The client's bytes for what was read from the upstream: whole events."""
-        if self.done or self.failure is not None:
-            return b""
-        out: list[bytes] = []
-        self._splitter.push(data)
-        try:
-            self._pass_on(out)
-        except UpstreamError as failure:
-            self.failure = failure
-        except EventTooLarge as error:
-            self.failure = UpstreamProtocolError(f"the upstream's stream was cut: {error}")
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def end(self) -> bytes:
-        """The stream has ended: what the client is still owed. Sets ``failure`` if it broke off."""
-        owed = b""
-        last = self._splitter.rest
-        try:
-            if last.strip() and not self.done and self.failure is None:
-                # An event without its blank line: SDKs would lose it.
-                owed = self._event(read_event(last.rstrip(b"\r\n") + b"\n\n"))
-        except UpstreamError as failure:
-            self.failure = failure
-        if self.failure is None and not self.done:
-            self.failure = _unfinished()
-        return owed
-
-    def _pass_on(self, out: list[bytes]) -> None:
-        while not self.done and (event := self._splitter.pop()) is not None:
-            out.append(self._event(event))
+    def _break(self) -> UpstreamError | None:
+        return None if self.done else _unfinished()
 
     def _event(self, event: ServerEvent) -> bytes:
         if event.raw.startswith(_BOM):
@@ -124,12 +90,16 @@ class AnthropicTap:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if event.name == b"error":
                 raise failure_in_body(data) from None
-            raise _unreadable(error) from None
+            raise unreadable(error) from None
         kind = told.type or event.name.decode()
         if kind == "error" or event.name == b"error" or _has_error(told):
             raise failure_in_body(data if told.error is _NOTHING else told.error)
         watch = self._WATCHES.get(kind)
-        return event.raw if watch is None else watch(self, event, told)
+        if watch is None:
+            return event.raw
+        if self._told is None and kind != "message_start":
+            raise _early(kind)
+        return watch(self, event if event.name.decode() == kind else _named(event, kind), told)
 
     def _begun(self, event: ServerEvent, told: _Event) -> bytes:
         self._told = {}
@@ -143,16 +113,21 @@ class AnthropicTap:
             renamed = message.replaced({"model": self._name})
             return with_data(event, whole.replaced({"message": renamed}))
         except MalformedDocument as error:
-            raise _unreadable(error) from None
+            raise unreadable(error) from None
 
     def _opened(self, event: ServerEvent, told: _Event) -> bytes:
         block = told.content_block
+        self._blocks += 1
         if block is not None:
             self._note(block.size() + (len(block.input) if len(block.input) > 2 else 0))
             self.has_content = self.has_content or block.type not in _FILLED_LATER
         return event.raw
 
     def _more(self, event: ServerEvent, told: _Event) -> bytes:
+        if told.index >= self._blocks:
+            raise UpstreamProtocolError(
+                f"the upstream's stream has a delta for no block {told.index}"
+            )
         if told.delta is not None:
             self._note(told.delta.size())
         return event.raw
@@ -161,29 +136,32 @@ class AnthropicTap:
         self._count(told.usage)
         if told.delta is not None and told.delta.stop_reason:
             self.has_content = True
+        if len(told.usage) and bytes(told.usage) != _NULL:
+            return event.raw
+        usage = b'{"output_tokens":%d}' % self._usage.output_tokens
+        try:
+            return with_data(event, Document.parse(event.data or b"").replaced({"usage": usage}))
+        except MalformedDocument as error:
+            raise unreadable(error) from None
+
+    def _closed(self, event: ServerEvent, told: _Event) -> bytes:
         return event.raw
 
     def _stopped(self, event: ServerEvent, told: _Event) -> bytes:
-        if self._told is None:
-            raise _unfinished()
         self.done = self.has_content = True
         return event.raw
 
     def _note(self, size: int) -> None:
         if size:
-            self._said += size
-            self.has_content = True
-            usage = self._usage
-            usage.reported = False  # a report that came before this text did not count it
-            usage.output_tokens = max(usage.output_tokens, estimate_tokens(self._said))
+            self._note_said(size)
 
     def _count(self, raw: msgspec.Raw) -> None:
-        if not len(raw):
+        if not len(raw) or bytes(raw) == _NULL:
             return
         try:
             self._told = later_usage(self._told or {}, msgspec.json.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _unreadable(error) from None
+            raise unreadable(error) from None
         reported = usage_of(self._told)
         if reported is not None:
             self._usage.take(reported)
@@ -194,6 +172,7 @@ class AnthropicTap:
                 "message_start": _begun,
                 "content_block_start": _opened,
                 "content_block_delta": _more,
+                "content_block_stop": _closed,
                 "message_delta": _told_end,
                 "message_stop": _stopped,
             }
@@ -201,16 +180,22 @@ class AnthropicTap:
     )
 
 
+def _named(event: ServerEvent, kind: str) -> ServerEvent:
+    """With its type as its name: SDKs pass over an event by another one, or without."""
+    data = (event.data or b"").replace(b"\n", b"\ndata: ")
+    return read_event(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+
+
 def _has_error(told: _Event) -> bool:
     """OpenAI's form, from an imitator: SDKs would pass over it."""
-    return not told.type and len(told.error) > 0 and bytes(told.error) != b"null"
+    return not told.type and len(told.error) > 0 and bytes(told.error) != _NULL
+
+
+def _early(kind: str) -> UpstreamError:
+    if kind == "message_stop":
+        return _unfinished()
+    return UpstreamProtocolError(f"the upstream's stream has {kind} before message_start")
 
 
 def _unfinished() -> UpstreamDisconnected:
     return UpstreamDisconnected("the upstream's stream ended without a whole message")
-
-
-def _unreadable(error: Exception) -> UpstreamProtocolError:
-    return UpstreamProtocolError(
-        f"the upstream's stream has an event that could not be read: {error}"
-    )

@@ -23,7 +23,6 @@ _OWN_TOOL: Final = re.compile(r"[a-z0-9_]+_[0-9]{8}")
 _NONE_HERE: Final = (
     "presence_penalty",
     "frequency_penalty",
-    "seed",
     "logit_bias",
     "logprobs",
     "top_logprobs",
@@ -80,6 +79,8 @@ def _sampling(
             losses.drop(name, f"this model takes no {name}")
         elif thinks and not can.sampling_while_reasoning:
             losses.drop(name, f"this model takes no {name} while it thinks")
+        elif name == "top_p" and "temperature" in told and not can.temperature_and_top_p:
+            losses.drop(name, "this model takes a temperature or top_p, and not both")
         else:
             told[name] = value
     hottest = _HOTTEST if can.max_temperature is None else min(can.max_temperature, _HOTTEST)
@@ -203,6 +204,8 @@ def _output(conversation: Conversation, can: Abilities, losses: Losses) -> dict[
 
 
 def _lose_what_is_foreign(conversation: Conversation, losses: Losses) -> None:
+    if conversation.sampling.seed is not None:  # 0 is one too
+        losses.drop("seed", "Anthropic's messages have no seed")
     for name in _NONE_HERE:
         if getattr(conversation.sampling, name):
             losses.drop(name, f"Anthropic's messages have no {name}")

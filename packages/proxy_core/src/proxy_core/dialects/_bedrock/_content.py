@@ -16,7 +16,6 @@ from proxy_core.dialects._canonical import (
     Part,
     Reasoning,
     Source,
-    Text,
     ToolCall,
     ToolResult,
     Turn,
@@ -74,6 +73,7 @@ class ContentWriter:
         self._can = can
         self._losses = losses
         self._names: set[str] = set()
+        self._role = ""
 
     def messages(self, turns: Iterable[Turn]) -> list[dict[str, Any]]:
         """User's and assistant's in turns; system turns at the beginning stand apart.
@@ -84,6 +84,7 @@ class ContentWriter:
         messages: list[dict[str, Any]] = []
         for at, turn in enumerate(turns):
             is_system = turn.role in ("system", "developer")
+            self._role = turn.role
             blocks = self._blocks(turn.parts, f"messages[{at}]")
             if is_system and not messages:
                 self.system += blocks
@@ -126,8 +127,6 @@ class ContentWriter:
                 result = {"toolUseId": _tool_id(part.id), "content": content}
                 return {"toolResult": result | ({"status": "error"} if part.is_error else {})}
             case _:
-                if isinstance(part, Text) and part.citations:
-                    self._losses.drop(f"{field}.citations", "only the words of it are sent back")
                 text = plain_text(part) or ""
                 # Converse refuses a text that is blank.
                 return {"text": text} if text.strip() else None
@@ -150,7 +149,9 @@ class ContentWriter:
         form = _FORMATS[part.kind].get(media_type.partition(";")[0].strip())
         where = _where(source)
         why = ""
-        if not getattr(self._can, _ABILITIES[part.kind]):
+        if self._role == "assistant":
+            why = "Bedrock takes pictures and documents of the user alone"
+        elif not getattr(self._can, _ABILITIES[part.kind]):
             why = f"the model takes no {part.kind}"
         elif form is None:
             why = f"Bedrock takes no {part.kind} of type {media_type!r}"

@@ -54,7 +54,9 @@ def write_request(conversation: Conversation, can: Abilities, losses: Losses) ->
     if content.system:
         body["system"] = content.system
     if "cache_control" in told and body["messages"]:
-        body["messages"][-1]["content"].append(cache_point(told["cache_control"]))
+        last = body["messages"][-1]["content"]
+        if "cachePoint" not in last[-1]:
+            last.append(cache_point(told["cache_control"]))
     inference = {name: told[name] for name in _INFERENCE.values() if name in told}
     if inference:
         body["inferenceConfig"] = inference

@@ -29,6 +29,7 @@ from proxy_core.dialects._codec import Losses
 
 __all__ = ["written_messages"]
 
+_ID_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _LONGEST_ID: Final = 40
 """Characters of a call's id that OpenAI takes; it says so in its 400."""
 
@@ -86,7 +87,7 @@ class _Writer:
         for at, result in enumerate(turn.parts):
             if not isinstance(result, ToolResult):
                 continue
-            call_id, where = _fitting(result.id), f"{path}.content[{at}]"
+            call_id, where = self._fitting(result.id), f"{path}.content[{at}]"
             texts = [part for part in result.parts if isinstance(part, Text)]
             media = [part for part in result.parts if isinstance(part, Media)]
             message = {
@@ -124,6 +125,8 @@ class _Writer:
                 self._shown(part, message, path)
         if calls:
             message["tool_calls"] = [self._call(call, path) for call in calls]
+        if any(part.citations for part in said):
+            self._losses.drop(f"{path}.content.citations", "an assistant's message takes none back")
         signatures = [self._own(part.signature, path) for part in said]
         own = [signature for signature in signatures if signature is not None]
         self.messages.append(with_signature(message, own[-1] if own else None))
@@ -147,7 +150,7 @@ class _Writer:
         if call.cache is not None:
             self._losses.drop(f"{path}.cache_control", "a tool call takes no cache mark")
         signature = self._own(call.signature, path)
-        bare = msgspec.structs.replace(call, id=_fitting(call.id), signature=signature)
+        bare = msgspec.structs.replace(call, id=self._fitting(call.id), signature=signature)
         return written_call(bare)
 
     def _thinking(self, parts: list[Reasoning], path: str) -> dict[str, Any]:
@@ -157,13 +160,29 @@ class _Writer:
         kept = [part for part in parts if part.signature is None or self._is_own(part.signature)]
         if not self._can.reasoning:
             kept = []
+        elif not self._can.reasoning_back:
+            kept = [part for part in kept if part.signature is not None]
         if len(kept) < len(parts):
-            self._losses.drop(f"{path}.reasoning", "it has no worth to another provider")
-        said = "".join(part.text for part in kept)
+            self._losses.drop(f"{path}.reasoning", "the provider takes none that isn't its own")
+        said = "".join(part.text for part in kept) if self._can.reasoning_back else ""
         body: dict[str, Any] = {"reasoning_content": said} if said else {}
         if any(part.signature is not None for part in kept):
             body["reasoning_details"] = [written_detail(part, n) for n, part in enumerate(kept)]
         return body
+
+    def _fitting(self, id: str) -> str:
+        """A call's id as it is, or a digest that the model takes: the same for call and result."""
+        size = self._can.call_id_size
+        if size is None:
+            return _fitting(id)
+        if len(id) == size and id.isascii() and id.isalnum():
+            return id
+        digest = hashlib.sha256(id.encode("utf-8", "replace")).digest()
+        number, letters = int.from_bytes(digest, "big"), []
+        for _ in range(size):
+            number, at = divmod(number, len(_ID_LETTERS))
+            letters.append(_ID_LETTERS[at])
+        return "".join(letters)
 
     def _own(self, signature: Signature | None, path: str) -> Signature | None:
         if signature is None or self._is_own(signature):

@@ -77,6 +77,8 @@ class PartsWriter:
                 name = f"{media.name}\n\n" if media.name else ""
                 yield {"type": "text", "text": name + media.source.data}
             case _:
+                if media.detail not in (None, "auto"):
+                    self._losses.drop(f"{path}.detail", "a file has no such field")
                 yield {"type": "file", "file": _file(media.source, media.name)}
 
     def _refused(self, media: Media) -> str:

@@ -62,6 +62,8 @@ def _sampling(conversation: Conversation, can: Abilities, losses: Losses) -> dic
             continue
         if not taken:
             losses.drop(name, _NOT_TAKEN)
+        elif name == "top_p" and "temperature" in body and not can.temperature_and_top_p:
+            losses.drop(name, "the model takes a temperature or top_p, and not both")
         elif thinking and name in _WHILE_THINKING:
             losses.drop(name, "the model does not take it while it reasons")
         else:
@@ -166,14 +168,14 @@ def _platform(conversation: Conversation, can: Abilities, losses: Losses) -> dic
         ("service_tier", conversation.service_tier, can.service_tiers),
         ("user", conversation.user, can.user),
         ("metadata", conversation.metadata, can.metadata),
-        ("store", conversation.store, can.metadata),
-        ("prompt_cache_key", conversation.cache_key, can.metadata),
+        ("store", conversation.store, can.store),
+        ("prompt_cache_key", conversation.cache_key, can.cache_key),
         ("cache_control", None if mark is None else cache_control(mark), can.cache_marks),
     )
     body: dict[str, Any] = {}
     for name, value, taken in fields:
         if value is not None and taken:
             body[name] = value
-        elif value is not None:
+        elif value is not None and value is not False:  # what isn't wished for is no loss
             losses.drop(name, "the provider does not take it")
     return body

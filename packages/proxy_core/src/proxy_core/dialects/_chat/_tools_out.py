@@ -61,7 +61,7 @@ def _format(own: Json) -> dict[str, Any]:
     """A custom tool's grammar, which the Responses API has flat and this one nested."""
     form = as_dict(own)
     if form.get("type") != "grammar" or "grammar" in form:
-        return {"format": form} if form else {}
+        return {"format": form} if form.get("type") else {}
     grammar = {name: form.get(name) for name in ("syntax", "definition")}
     return {"format": {"type": "grammar", "grammar": grammar}}
 

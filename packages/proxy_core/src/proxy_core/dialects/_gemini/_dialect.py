@@ -14,6 +14,7 @@ import msgspec
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Call, Usage
 from proxy_core.dialects._document import Document, MalformedDocument
+from proxy_core.dialects._gemini._foreign import MARK, without_foreign
 from proxy_core.dialects._gemini._tap import GeminiTap
 from proxy_core.dialects._gemini._usage import read_usage
 from proxy_core.dialects._usage import estimate_tokens
@@ -97,6 +98,10 @@ class GeminiDialect:
             edits["model"] = _resource(model)
         if _WRAPPED in fields:
             edits |= _inside(fields[_WRAPPED], model)
+        if MARK in call.body.raw and "contents" in fields:
+            fresh = without_foreign(fields["contents"])
+            if fresh is not None:
+                edits["contents"] = fresh
         return call.body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> GeminiTap:

@@ -37,6 +37,8 @@ _GOOGLES: Final = ("https://generativelanguage.googleapis.com/", "gs://")
 """What begins so is a file that only Google can read."""
 _MINOR: Final = ("thought", "thoughtSignature")
 _WRAPS: Final = frozenset({"result", "output", "error"})
+_NOTHING: Final = Text(text="")
+"""Streams end with it, and others refuse it in a history."""
 
 
 def opened(value: Value) -> Value:
@@ -68,16 +70,33 @@ def read_turns(contents: Value, losses: Losses) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
+def _goes_on(turns: list[Turn], part: Part) -> bool:
+    """Whether it is more of the thought before it: clients keep the pieces of a stream apart."""
+    last = turns[-1].parts[-1] if turns and turns[-1].role == "assistant" else None
+    return isinstance(part, Reasoning) and isinstance(last, Reasoning) and last.signature is None
+
+
 def _gather(turns: list[Turn], role: Role, parts: Iterable[Part]) -> None:
     """Add the parts of one content as turns of one role each."""
     fresh = True
     for part in parts:
+        if role == "assistant" and part == _NOTHING:
+            continue
         kind: Role = "tool" if isinstance(part, ToolResult) else role
-        if turns and turns[-1].role == kind and (kind == "tool" or not fresh):
+        if role == "assistant" and _goes_on(turns, part):
+            turns[-1] = _with_more(turns[-1], part)
+        elif turns and turns[-1].role == kind and (kind == "tool" or not fresh):
             turns[-1] = Turn(role=kind, parts=(*turns[-1].parts, part))
         else:
             turns.append(Turn(role=kind, parts=(part,)))
         fresh = False
+
+
+def _with_more(turn: Turn, part: Part) -> Turn:
+    *before, last = turn.parts
+    if isinstance(last, Reasoning) and isinstance(part, Reasoning):
+        last = Reasoning(text=last.text + part.text, signature=part.signature)
+    return Turn(role=turn.role, parts=(*before, last))
 
 
 def _paired(part: Part, open_calls: dict[str, list[str]]) -> Part:

@@ -9,20 +9,13 @@ import msgspec
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Usage
 from proxy_core.dialects._document import Document, MalformedDocument
+from proxy_core.dialects._event_tap import EventTap, unreadable
 from proxy_core.dialects._gemini._usage import read_usage
-from proxy_core.dialects._sse import (
-    EventSplitter,
-    EventTooLarge,
-    ServerEvent,
-    read_event,
-    with_data,
-)
-from proxy_core.dialects._usage import estimate_tokens
+from proxy_core.dialects._sse import ServerEvent, with_data
 from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamProtocolError
 
 __all__ = ["GeminiTap"]
 
-_BOM: Final = b"\xef\xbb\xbf"
 _MOST_CHOICES: Final = 1024
 _QUIET: Final = frozenset({"thought", "thoughtSignature"})
 """Fields of a part that say nothing alone."""
@@ -54,69 +47,25 @@ class _Candidate(msgspec.Struct, gc=False):
 _read_candidates = msgspec.json.Decoder(list[_Candidate] | None).decode
 
 
-class GeminiTap:
+class GeminiTap(EventTap):
     """One streamed answer. ``feed`` gives what goes on to the client, always whole events.
 
     The format has no last event: ``done`` stays False, and the end of the body tells whether each
     candidate that was seen has a ``finishReason``.
     """
 
-    __slots__ = (
-        "_blocked",
-        "_finished",
-        "_name",
-        "_said",
-        "_seen",
-        "_splitter",
-        "_usage",
-        "done",
-        "failure",
-        "has_content",
-    )
+    __slots__ = ("_blocked", "_finished", "_seen")
 
     def __init__(self, model: str, *, usage: Usage) -> None:
-        self._name = msgspec.json.encode(model)
-        self._usage = usage
-        self._splitter = EventSplitter()
+        super().__init__(model, usage)
         self._seen: tuple[int, ...] = ()
         self._finished: tuple[int, ...] = ()
         self._blocked = False
-        self._said = 0
-        self.done = False
-        self.has_content = False
-        self.failure: UpstreamError | None = None
 
-    def feed(self, data: bytes) -> bytes:
-        """The client's bytes for what was read from the upstream."""
-        if self.failure is not None:
-            return b""
-        out: list[bytes] = []
-        splitter = self._splitter
-        splitter.push(data)
-        try:
-            while (event := splitter.pop()) is not None:
-                out.append(self._event(event))
-        except UpstreamError as failure:
-            self.failure = failure
-        except EventTooLarge as error:
-            self.failure = UpstreamProtocolError(f"the upstream's stream was cut: {error}")
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def end(self) -> bytes:
-        """The stream has ended: what the client is still owed. Sets ``failure`` if it broke off."""
-        owed, last = b"", self._splitter.rest
-        try:
-            if last.strip() and self.failure is None:
-                if not last.endswith(b"\r\r"):
-                    last = last.rstrip(b"\r\n") + b"\n\n"
-                owed = self._event(read_event(last))
-        except UpstreamError as failure:
-            self.failure = failure
-        if self.failure is None and not self._is_whole():
-            self.failure = UpstreamDisconnected(
-                "the upstream's stream ended without a finishReason"
-            )
-        return owed
+    def _break(self) -> UpstreamError | None:
+        if self._is_whole():
+            return None
+        return UpstreamDisconnected("the upstream's stream ended without a finishReason")
 
     def _is_whole(self) -> bool:
         if not self._seen:
@@ -130,7 +79,7 @@ class GeminiTap:
         try:
             chunk = Document.parse(data)
         except MalformedDocument as error:
-            raise _unreadable(error) from None
+            raise unreadable(error) from None
         fields = chunk.fields
         error_value = fields.get("error")
         if error_value is not None and bytes(error_value) != b"null":
@@ -158,29 +107,10 @@ class GeminiTap:
             self._seen = _noted(self._seen, index)
             said = candidate.said()
             if said:
-                self._said += said
-                self._note_said()
+                self._note_said(said)
             if candidate.finish and candidate.finish not in _UNSAID:
                 self._finished = _noted(self._finished, index)
                 self.has_content = True
-
-    def _note_said(self) -> None:
-        usage = self._usage
-        self.has_content = True
-        usage.reported = False  # a report that came before this text did not count it
-        usage.output_tokens = max(usage.output_tokens, estimate_tokens(self._said))
-
-    def _without_data(self, event: ServerEvent) -> bytes:
-        """Comments go on. Ids, retry hints and bare names don't: SDKs look for JSON in them."""
-        bare = event.raw.removeprefix(_BOM)
-        if bare is not event.raw and not bare.startswith(_BOM):
-            return self._event(read_event(bare))
-        try:
-            event.raw.decode()
-        except UnicodeDecodeError:
-            return b""
-        is_comment = all(line[:1] in (b"", b":") for line in event.raw.splitlines())
-        return event.raw if is_comment else b""
 
     def _renamed(self, event: ServerEvent, chunk: Document) -> bytes:
         told = chunk.fields.get("modelVersion")
@@ -189,13 +119,7 @@ class GeminiTap:
         try:
             return with_data(event, chunk.replaced({"modelVersion": self._name}))
         except MalformedDocument as error:
-            raise _unreadable(error) from None
-
-
-def _unreadable(error: MalformedDocument) -> UpstreamProtocolError:
-    return UpstreamProtocolError(
-        f"the upstream's stream has an event that could not be read: {error}"
-    )
+            raise unreadable(error) from None
 
 
 def _noted(known: tuple[int, ...], index: int) -> tuple[int, ...]:

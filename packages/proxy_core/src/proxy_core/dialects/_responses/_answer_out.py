@@ -13,6 +13,7 @@ from proxy_core.dialects._canonical import Answer, Begun, Counted, Event
 from proxy_core.dialects._codec import Losses, Told
 from proxy_core.dialects._fold import events_of
 from proxy_core.dialects._responses._counts import written_counts
+from proxy_core.dialects._responses._namespaces import grouped
 from proxy_core.dialects._responses._open import Wire
 from proxy_core.dialects._responses._output import Output
 from proxy_core.dialects._responses._request_out import instructions_of, text_json
@@ -79,9 +80,7 @@ class _Writer:
     def _begin(self, event: Begun) -> list[Wire]:
         stem = event.id.removeprefix(_PREFIX) or self._told.request_id or secrets.token_hex(12)
         self._id = _PREFIX + stem
-        asked = self._told.conversation.tools
-        customs = frozenset(tool.name for tool in asked if tool.kind == "custom")
-        self._output = Output(stem, customs)
+        self._output = Output(stem, self._told.conversation.tools)
         self._created = event.created or self._told.created
         self._tier = event.service_tier
         response = self.response(ended=False)
@@ -118,25 +117,25 @@ def _echo(told: Told) -> dict[str, Any]:
     wish, choice = asked.reasoning, asked.tool_choice
     chosen = None if choice is None else written_choice(choice, asked.tools, _ALL, Losses())
     text = text_json(asked.output, asked.verbosity)
+    # OpenAI's description has no null for these.
+    named = {"prompt_cache_key": asked.cache_key, "safety_identifier": asked.user}
     return {
         "instructions": instructions_of(asked.turns),
         "max_output_tokens": asked.max_tokens,
         "metadata": asked.metadata or {},
         "parallel_tool_calls": asked.parallel is not False,
         "previous_response_id": None,
-        "prompt_cache_key": asked.cache_key,
         "reasoning": {
             "effort": None if wish is None else wish.effort,
             "summary": None if wish is None else wish.summary,
         },
-        "safety_identifier": asked.user,
         "store": False,
         "temperature": asked.sampling.temperature,
         "text": {"format": {"type": "text"}, **text},
         "tool_choice": chosen or "auto",
-        "tools": [tool_json(tool) for tool in asked.tools if is_known(tool)],
+        "tools": grouped((tool, tool_json(tool)) for tool in asked.tools if is_known(tool)),
         "top_logprobs": asked.sampling.top_logprobs or 0,
         "top_p": asked.sampling.top_p,
         "truncation": "disabled",
-        "user": None,
+        **{name: value for name, value in named.items() if value is not None},
     }

@@ -24,23 +24,29 @@ from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._reading import Value
 from proxy_core.dialects._responses._content import read_content
 from proxy_core.dialects._responses._kept import Kept, read_kept
+from proxy_core.dialects._responses._namespaces import Home, flat_name
 from proxy_core.dialects._responses._words import DIALECT, PARAGRAPH
 from proxy_core.errors import InvalidRequest
 
 __all__ = ["kind_of", "read_call", "read_image", "read_items", "reasonings", "texts_of"]
 
 _ROLES: Final = ("user", "assistant", "system", "developer")
+_NAMED: Final = ("type", "id", "call_id", "name", "namespace", "status")
+_NO_HOMES: Final[Mapping[Home, str]] = MappingProxyType({})
 _CALL_FIELDS: Final = MappingProxyType(
     {"function_call": ("arguments", False), "custom_tool_call": ("input", True)}
 )
 
 
-def read_items(items: Iterable[Value], losses: Losses) -> tuple[Turn, ...]:
+def read_items(
+    items: Iterable[Value], losses: Losses, flat_names: Mapping[Home, str] = _NO_HOMES
+) -> tuple[Turn, ...]:
     """The turns that these items amount to; those of an assistant become one.
 
+    ``flat_names`` are those of the tools that stand in a namespace.
     Raises InvalidRequest, also for a reference to what OpenAI stored and we did not.
     """
-    draft = _Draft(losses)
+    draft = _Draft(losses, flat_names)
     for item in items:
         kind = kind_of(item)
         read = _READERS.get(kind)
@@ -65,16 +71,25 @@ def kind_of(item: Value) -> str:
     return "item_reference" if "id" in item and "role" not in item else "message"
 
 
-def read_call(item: Value) -> ToolCall:
+def read_call(item: Value, flat_names: Mapping[Home, str] = _NO_HOMES) -> ToolCall:
     """A call of a function, or of a custom tool."""
     field, custom = _CALL_FIELDS[kind_of(item)]
     arguments = item.maybe_text(field) or ""
     return ToolCall(
         id=item.field("call_id").text(),
-        name=item.field("name").text(),
+        name=_name_of(item, item.field("name").text(), flat_names),
         arguments=arguments if custom else arguments or "{}",
         custom=custom,
     )
+
+
+def _name_of(item: Value, name: str, flat_names: Mapping[Home, str]) -> str:
+    """Under which a tool goes to an upstream, also one that is no longer offered."""
+    namespace = item.maybe_text("namespace")
+    if not namespace:
+        return name
+    home = Home(namespace, name)
+    return flat_names.get(home) or flat_name(home)
 
 
 def read_image(item: Value) -> Media | None:
@@ -112,8 +127,9 @@ def reasonings(item: Value, kept: Kept | None) -> list[Reasoning]:
 class _Draft:
     """Turns while they are read."""
 
-    def __init__(self, losses: Losses) -> None:
+    def __init__(self, losses: Losses, flat_names: Mapping[Home, str]) -> None:
         self.losses = losses
+        self._flat_names = flat_names
         self.turns: list[tuple[Role, list[Part]]] = []
         self._names: dict[str, str] = {}
         self._for_media: Signature | None = None
@@ -129,18 +145,19 @@ class _Draft:
 
     def call(self, item: Value) -> None:
         field = _CALL_FIELDS[kind_of(item)][0]
-        item.lose_others(self.losses, "type", "id", "call_id", "name", "status", field)
-        call = read_call(item)
+        item.lose_others(self.losses, *_NAMED, field)
+        call = read_call(item, self._flat_names)
         self._names[call.id] = call.name
         self._join("assistant", call)
 
     def result(self, item: Value) -> None:
-        item.lose_others(self.losses, "type", "id", "call_id", "name", "status", "output")
+        item.lose_others(self.losses, *_NAMED, "output")
         call = item.field("call_id").text()
         said = read_content(item.field("output"), self.losses)
+        name = item.maybe_text("name")
         part = ToolResult(
             id=call,
-            name=item.maybe_text("name") or self._names.get(call, ""),
+            name=_name_of(item, name, self._flat_names) if name else self._names.get(call, ""),
             parts=tuple(one for one in said if isinstance(one, Text | Media)),
             custom=kind_of(item) == "custom_tool_call_output",
         )

@@ -125,13 +125,17 @@ class _Items:
                 self._losses.drop(f"{field}.content[{at}]", why, grave=True)
 
     def _reasoning(self, part: Reasoning, field: str) -> None:
-        """Without OpenAI's own signature it is refused by OpenAI, and left out."""
+        """Without OpenAI's own signature it is refused by OpenAI, and left out.
+
+        OpenAI takes summaries alone, and a client of another dialect, which keeps no id, doesn't
+        say that it was one. An id that isn't the item's own is refused; none is taken.
+        """
         if part.signature is None or part.signature.origin != DIALECT:
             self._losses.drop(f"{field}.reasoning", "only reasoning signed by OpenAI can be sent")
             return
         text, named = part.text, {} if part.id is None else {"id": part.id}
         item: Item = {"type": "reasoning", **named, "summary": []}
-        if text and part.summary:
+        if text and (part.summary or part.id is None):
             item["summary"] = [{"type": "summary_text", "text": text}]
         elif text:
             item["content"] = [{"type": "reasoning_text", "text": text}]

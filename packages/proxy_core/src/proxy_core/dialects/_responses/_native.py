@@ -12,12 +12,13 @@ from proxy_core.dialects._responses._answer_in import failure_of
 from proxy_core.dialects._responses._counts import read_raw_counts
 from proxy_core.dialects._responses._tap import ResponsesTap, renamed
 from proxy_core.dialects._responses._words import DIALECT
+from proxy_core.dialects._unsealed import RESPONSES_MARK, cleaned, responses_item
 from proxy_core.dialects._usage import estimate_tokens
 from proxy_core.errors import InvalidRequest, UpstreamProtocolError
 
 __all__ = ["ResponsesDialect"]
 
-_OWNED: Final = ("model", "stream", "max_output_tokens", "input")
+_OWNED: Final = ("model", "stream", "max_output_tokens", "input", "previous_response_id", "store")
 _ELSEWHERE: Final = ("prompt", "previous_response_id", "conversation")
 """Where one of these is given, the input may be with the provider."""
 _INPUTS: Final = b'["'
@@ -60,13 +61,19 @@ class ResponsesDialect:
         return "/responses"
 
     def request(self, call: Call, model: str, *, ask_usage: bool) -> bytes:
-        """The body for an upstream. Usage comes unasked."""
-        same = model == call.model and "model" in call.body.fields
-        return call.body.replaced({} if same else {"model": _encode(model)})
+        """The body for an upstream, without other providers' reasoning. Usage comes unasked."""
+        body = call.body
+        same = model == call.model and "model" in body.fields
+        edits = {} if same else {"model": _encode(model)}
+        if RESPONSES_MARK in body.raw and "input" in body.fields:
+            fresh = cleaned(body.fields["input"], responses_item)
+            if fresh is not None:
+                edits["input"] = fresh
+        return body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> ResponsesTap:
         usage.input_tokens = estimate_tokens(len(call.body.raw))
-        return ResponsesTap(call.model, usage)
+        return ResponsesTap(call.model, usage, call.seal)
 
     def whole(self, call: Call, raw: bytes, usage: Usage) -> bytes:
         try:
@@ -85,7 +92,7 @@ class ResponsesDialect:
             usage.output_tokens = estimate_tokens(len(output))
             if reported is not None:
                 usage.take(reported)
-            return renamed(answer, _encode(call.model))
+            return renamed(answer, _encode(call.model), call.seal)
         except MalformedDocument as error:
             raise UpstreamProtocolError(
                 f"the upstream's answer could not be read: {error}"

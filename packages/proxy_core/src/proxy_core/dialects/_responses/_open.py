@@ -8,6 +8,7 @@ import msgspec
 
 from proxy_core.dialects._canonical import Json, Reasoning, Signature, ToolCall
 from proxy_core.dialects._responses._kept import Use, keep
+from proxy_core.dialects._responses._namespaces import Home
 
 __all__ = ["CallItem", "Place", "ReasoningItem", "Wire", "added", "done"]
 
@@ -44,7 +45,10 @@ class CallItem:
     calls so is told to the client as the custom tool's own text, when all of it is there.
     """
 
-    def __init__(self, place: Place, call: ToolCall, *, wrapped: bool) -> None:
+    def __init__(
+        self, place: Place, call: ToolCall, home: Home | None = None, *, wrapped: bool
+    ) -> None:
+        """``home`` is where the client has the tool, whose name here is a flat one."""
         self.item: Wire
         self._wrapped = wrapped
         self._place = place
@@ -53,6 +57,8 @@ class CallItem:
         custom = call.custom or wrapped
         self._field = "input" if custom else "arguments"
         named = {"id": place.id, "call_id": call.id, "name": call.name}
+        if home is not None:
+            named |= home._asdict()
         if custom:
             self.item = {"type": "custom_tool_call", **named, "input": ""}
             self._event = "response.custom_tool_call_input"

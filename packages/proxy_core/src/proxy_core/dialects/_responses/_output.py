@@ -20,10 +20,12 @@ from proxy_core.dialects._canonical import (
     Refusal,
     Signature,
     Text,
+    Tool,
     ToolCall,
 )
 from proxy_core.dialects._responses._kept import Use, keep
 from proxy_core.dialects._responses._message import Message, TextPart
+from proxy_core.dialects._responses._namespaces import homes_of
 from proxy_core.dialects._responses._open import (
     CallItem,
     Place,
@@ -47,9 +49,10 @@ class _OpenPart(Protocol):
 class Output:
     """The output items of one answer. Indices of items are in the order of their beginnings."""
 
-    def __init__(self, stem: str, customs: frozenset[str] = frozenset()) -> None:
-        """``stem`` makes the ids of items: the answer's own id. ``customs`` are custom tools."""
-        self._customs = customs
+    def __init__(self, stem: str, tools: tuple[Tool, ...] = ()) -> None:
+        """``stem`` makes the ids of items: the answer's own id. ``tools`` are the client's."""
+        self._customs = frozenset(tool.name for tool in tools if tool.kind == "custom")
+        self._homes = homes_of(tools)
         self.items: list[dict[str, Any]] = []
         self.reason: str | None = None
         """Why the answer is incomplete."""
@@ -82,7 +85,7 @@ class Output:
                 told = self._end_message()
                 wrapped = not part.custom and part.name in self._customs
                 place = self._place("ctc" if part.custom or wrapped else "fc")
-                call = CallItem(place, part, wrapped=wrapped)
+                call = CallItem(place, part, self._homes.get(part.name), wrapped=wrapped)
                 self.items.append(call.item)
                 self._parts[index], self._calls[index] = call, part.id
                 told += call.begin()

@@ -10,11 +10,13 @@ from proxy_core.dialects._canonical import (
     ReasoningWish,
     Sampling,
     Text,
+    Tool,
     Turn,
 )
 from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._reading import Value
 from proxy_core.dialects._responses._items import read_items
+from proxy_core.dialects._responses._namespaces import flat_names
 from proxy_core.dialects._responses._tools import read_choice, read_tools
 from proxy_core.dialects._responses._words import ENCRYPTED, LOGPROBS
 from proxy_core.errors import InvalidRequest
@@ -55,13 +57,14 @@ def read_request(body: Value, losses: Losses) -> Conversation:
     """Raises InvalidRequest, also for what needs an answer that was stored."""
     body.lose_others(losses, *_KNOWN)
     _refuse_state(body)
-    choice, tools = read_choice(body, read_tools(body, losses), losses)
+    offered = read_tools(body, losses)
+    choice, tools = read_choice(body, offered, losses)
     output, verbosity = _read_text(body, losses)
     metadata = body.maybe("metadata")
     stream = body.maybe_flag("stream") or False
     return Conversation(
         model=body.field("model").text(),
-        turns=_read_turns(body, losses),
+        turns=_read_turns(body, offered, losses),
         tools=tools,
         tool_choice=choice,
         parallel=body.maybe_flag("parallel_tool_calls"),
@@ -102,12 +105,12 @@ def _refuse(name: str, why: str) -> None:
     )
 
 
-def _read_turns(body: Value, losses: Losses) -> tuple[Turn, ...]:
+def _read_turns(body: Value, tools: tuple[Tool, ...], losses: Losses) -> tuple[Turn, ...]:
     told = body.field("input")
     if isinstance(told.json, str):
         turns: tuple[Turn, ...] = (Turn(role="user", parts=(Text(text=told.json),)),)
     elif isinstance(told.json, list):
-        turns = read_items(told.items(), losses)
+        turns = read_items(told.items(), losses, flat_names(tools))
     else:
         told.refuse("a string or an array")
     first = body.maybe_text("instructions")

@@ -172,6 +172,7 @@ def _lose(told: Conversation, losses: Losses) -> None:
         losses.drop("n", "OpenAI's Responses give one answer", grave=True)
     if any(kind != "text" for kind in told.modalities):
         losses.drop("modalities", "OpenAI's Responses answer in text", grave=True)
-    marked = (getattr(part, "cache", None) for turn in told.turns for part in turn.parts)
-    if told.cache_all is not None or any(mark is not None for mark in marked):
+    parts = (part for turn in told.turns for part in turn.parts)
+    marks = [told.cache_all, *(getattr(one, "cache", None) for one in (*parts, *told.tools))]
+    if any(mark is not None for mark in marks):
         losses.drop("cache_control", "OpenAI caches by itself")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from proxy_core._types import Usage
 from proxy_core.dialects._document import Document, MalformedDocument
+from proxy_core.dialects._event_tap import EventTap, unreadable
 from proxy_core.dialects._responses._answer_in import failure_of
 from proxy_core.dialects._responses._counts import read_raw_counts
 from proxy_core.dialects._run import is_text
-from proxy_core.dialects._sse import (
-    EventSplitter,
-    EventTooLarge,
-    ServerEvent,
-    read_event,
-    with_data,
-)
-from proxy_core.dialects._usage import estimate_tokens
+from proxy_core.dialects._sse import ServerEvent, with_data
 from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamProtocolError
 
 __all__ = ["ResponsesTap", "renamed"]
@@ -27,7 +22,6 @@ _NOTHING: Final = msgspec.Raw()
 _NULL: Final = b"null"
 _EMPTY: Final = 2
 """Bytes of an empty JSON string."""
-_BOM: Final = b"\xef\xbb\xbf"
 _DONE: Final = b"[DONE]"
 _ENDS: Final = frozenset({"response.completed", "response.incomplete"})
 _FAILED: Final = frozenset({"response.failed", "response.cancelled"})
@@ -49,64 +43,27 @@ class _Head(msgspec.Struct, gc=False):
     item: msgspec.Raw = _NOTHING
 
 
+Seal = Callable[[str], str]
+
+_IDS: Final = ("id", "previous_response_id")
+_encode = msgspec.json.Encoder().encode
+_read_text = msgspec.json.Decoder(str).decode
 _read_head = msgspec.json.Decoder(_Head).decode
 _read_item = msgspec.json.Decoder(_Item).decode
 _plain = msgspec.json.Decoder().decode
 
 
-class ResponsesTap:
-    """One streamed answer: the Tap of ``openai.responses``."""
+class ResponsesTap(EventTap):
+    """One streamed answer: the Tap of ``openai.responses``. ``seal`` makes its ids the client's."""
 
-    __slots__ = (
-        "_name",
-        "_said",
-        "_splitter",
-        "_usage",
-        "done",
-        "failure",
-        "has_content",
-    )
+    __slots__ = ("_seal",)
 
-    def __init__(self, model: str, usage: Usage) -> None:
-        self._name = msgspec.json.encode(model)
-        self._usage = usage
-        self._splitter = EventSplitter()
-        self._said = 0
-        self.done = False
-        self.has_content = False
-        self.failure: UpstreamError | None = None
+    def __init__(self, model: str, usage: Usage, seal: Seal | None = None) -> None:
+        super().__init__(model, usage)
+        self._seal = seal
 
-    def feed(self, data: bytes) -> bytes:
-        """The client's bytes for what was read from the upstream."""
-        out: list[bytes] = []
-        if self.done or self.failure is not None:
-            return b""
-        self._splitter.push(data)
-        try:
-            self._pass_on(out)
-        except UpstreamError as failure:
-            self.failure = failure
-        except EventTooLarge as error:
-            self.failure = UpstreamProtocolError(f"the upstream's stream was cut: {error}")
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    def end(self) -> bytes:
-        """The stream has ended: what the client is still owed. Sets ``failure`` if it broke off."""
-        owed = b""
-        last = self._splitter.rest
-        try:
-            if last.strip() and not self.done and self.failure is None:
-                # An event without its blank line: SDKs would lose it.
-                owed = self._event(read_event(last.rstrip(b"\r\n") + b"\n\n"))
-        except UpstreamError as failure:
-            self.failure = failure
-        if self.failure is None and not self.done:
-            self.failure = _unfinished()
-        return owed
-
-    def _pass_on(self, out: list[bytes]) -> None:
-        while not self.done and (event := self._splitter.pop()) is not None:
-            out.append(self._event(event))
+    def _break(self) -> UpstreamError | None:
+        return None if self.done else _unfinished()
 
     def _event(self, event: ServerEvent) -> bytes:
         if not is_text(event.raw):
@@ -119,7 +76,7 @@ class ResponsesTap:
         try:
             head = _read_head(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _unreadable(error) from None
+            raise unreadable(error) from None
         kind = head.type or event.name.decode()
         if kind == "error" or bytes(head.error) not in (b"", _NULL):
             raise failure_of(_plain(head.error if len(head.error) > len(_NULL) else data))
@@ -131,14 +88,6 @@ class ResponsesTap:
             self.has_content = kind.endswith(".done") or _speaks(head.item)
         return event.raw
 
-    def _without_data(self, event: ServerEvent) -> bytes:
-        """Comments go on. Ids, retry hints and bare names don't: SDKs look for JSON in them."""
-        bare = event.raw.removeprefix(_BOM)
-        if bare is not event.raw and not bare.startswith(_BOM):
-            return self._event(read_event(bare))
-        is_comment = all(line[:1] in (b"", b":") for line in event.raw.splitlines())
-        return event.raw if is_comment else b""
-
     def _lifecycle(self, event: ServerEvent, kind: str, raw: bytes) -> bytes:
         """An event that holds the response."""
         try:
@@ -148,13 +97,13 @@ class ResponsesTap:
                 raise failure_of(None if error is None else _plain(error))
             if kind in _ENDS:
                 self._end_with(response)
-            passed = renamed(response, self._name)
+            passed = renamed(response, self._name, self._seal)
             if passed is raw:
                 return event.raw
             whole = Document.parse(event.data or b"")
             return with_data(event, whole.replaced({"response": passed}))
         except MalformedDocument as error:
-            raise _unreadable(error) from None
+            raise unreadable(error) from None
 
     def _end_with(self, response: Document) -> None:
         self.done = self.has_content = True
@@ -165,18 +114,17 @@ class ResponsesTap:
         elif not self._said:
             self._note_said(len(response.fields.get("output", b"")))
 
-    def _note_said(self, size: int) -> None:
-        self._said += size
-        self.has_content = True
-        self._usage.output_tokens = estimate_tokens(self._said)
 
-
-def renamed(response: Document, name: bytes) -> bytes:
-    """The same response by this name, given as JSON. Raises MalformedDocument."""
+def renamed(response: Document, name: bytes, seal: Seal | None = None) -> bytes:
+    """The same response by this name, given as JSON, its ids sealed. Raises MalformedDocument."""
     told = response.fields.get("model")
-    if told is None or bytes(told) == name:
-        return response.raw
-    return response.replaced({"model": name})
+    edits = {} if told is None or bytes(told) == name else {"model": name}
+    if seal is not None:
+        for field in _IDS:
+            plain = bytes(response.fields.get(field, b""))
+            if plain.startswith(b'"'):
+                edits[field] = _encode(seal(_read_text(plain)))
+    return response.replaced(edits) if edits else response.raw
 
 
 def _speaks(item: msgspec.Raw) -> bool:
@@ -189,9 +137,3 @@ def _speaks(item: msgspec.Raw) -> bool:
 
 def _unfinished() -> UpstreamDisconnected:
     return UpstreamDisconnected("the upstream's stream ended without a response.completed")
-
-
-def _unreadable(error: Exception) -> UpstreamProtocolError:
-    return UpstreamProtocolError(
-        f"the upstream's stream has an event that could not be read: {error}"
-    )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+import msgspec
+
 from proxy_core.dialects._abilities import Abilities
 from proxy_core.dialects._canonical import Json, Tool, ToolChoice
 from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._reading import Value
+from proxy_core.dialects._responses._namespaces import flattened, format_of, homes_of, inside
 from proxy_core.dialects._responses._words import HOSTED
 
 __all__ = ["is_known", "read_choice", "read_tools", "tool_json", "written_choice", "written_tools"]
@@ -17,7 +20,29 @@ _CUSTOM: Final = ("type", "name", "description", "format")
 
 
 def read_tools(body: Value, losses: Losses) -> tuple[Tool, ...]:
-    return tuple(_read_tool(tool, losses) for tool in body.maybe_items("tools"))
+    """Those of a namespace stand in its place, each by a flat name."""
+    read: list[Tool] = []
+    for tool in body.maybe_items("tools"):
+        if tool.field("type").text() == "namespace":
+            read += _read_namespace(tool, losses)
+        else:
+            read.append(_read_tool(tool, losses))
+    return flattened(read)
+
+
+def _read_namespace(value: Value, losses: Losses) -> list[Tool]:
+    """Its functions. What is said of all of them is told with the first."""
+    value.lose_others(losses, "type", "name", "description", "tools")
+    namespace, about = value.field("name").text(), value.maybe_text("description")
+    tools: list[Tool] = []
+    for one in value.field("tools").items():
+        one.field("type").one_of("function", "custom")
+        tool = inside(_read_tool(one, losses), namespace, about)
+        if about and not tools:
+            told = "\n\n".join((about, tool.description or "")).strip()
+            tool = msgspec.structs.replace(tool, description=told)
+        tools.append(tool)
+    return tools
 
 
 def _read_tool(value: Value, losses: Losses) -> Tool:
@@ -57,7 +82,7 @@ def read_choice(
     if kind != "allowed_tools":
         return ToolChoice(mode="named", names=(_named(value, tools),)), tools
     value.lose_others(losses, "type", "mode", "tools")
-    names = tuple(_named(one, tools) for one in value.field("tools").items())
+    names = tuple(name for one in value.field("tools").items() for name in _allowed(one, tools))
     if value.field("mode").one_of("auto", "required") == "required":
         return ToolChoice(mode="named", names=names), tools
     return ToolChoice(mode="auto"), tuple(tool for tool in tools if tool.name in names)
@@ -69,11 +94,22 @@ def _mode(value: Value) -> Literal["auto", "none", "required"]:
     return mode
 
 
+def _allowed(value: Value, tools: tuple[Tool, ...]) -> list[str]:
+    """The tools that one of those allowed names: a namespace names all that it holds."""
+    if value.maybe_text("type") != "namespace":
+        return [_named(value, tools)]
+    namespace = value.field("name").text()
+    return [name for name, home in homes_of(tools).items() if home.namespace == namespace]
+
+
 def _named(value: Value, tools: tuple[Tool, ...]) -> str:
     """The tool that a choice names, by its name or by its kind."""
     name = value.maybe_text("name") or value.maybe_text("server_label")
     if name is not None:
-        return name
+        if any(tool.name == name for tool in tools):
+            return name
+        inner = (flat for flat, home in homes_of(tools).items() if home.name == name)
+        return next(inner, name)
     kind = value.field("type").text()
     return next((tool.name for tool in tools if tool.kind == kind), kind)
 
@@ -89,7 +125,7 @@ def tool_json(tool: Tool, *, strict: bool = True) -> dict[str, Any]:
             "strict": bool(strict and tool.strict),
         }
     if tool.kind == "custom":
-        form = tool.own
+        form = format_of(tool)
         named = {"type": "custom", "name": tool.name, **_described(tool)}
         return named if form is None else {**named, "format": form}
     return dict(tool.own)
