@@ -567,11 +567,8 @@ def test_a_bare_data_line_is_a_line_of_data(house: House) -> None:
     case = Case(
         "chat/completions", '{"model":"chat","messages":[],"stream":true}', "chat", False, True
     )
-    front, back = (
-        '{"model":',
-        f'{CHAT_CHUNK}[{{"index":0,"delta":{{"role":"assistant","content":"x"}},'
-        f'"finish_reason":"stop"}}]}}',
-    )
+    choice = '{"index":0,"delta":{"role":"assistant","content":"x"},"finish_reason":"stop"}'
+    front, back = '{"model":', f"{CHAT_CHUNK}[{choice}]}}"
     done = "data: [DONE]\n\n"
     sent = f'data: {front}"up",\ndata\ndata: {back}\n\n{done}'
     got = house.ask(case, [sent.encode()], b"text/event-stream").decode()
