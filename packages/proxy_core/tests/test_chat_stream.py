@@ -394,6 +394,20 @@ def test_details_are_not_counted_twice() -> None:
     )
 
 
+def test_details_of_two_kinds_are_two() -> None:
+    """A summary and the thinking itself may bear the same number."""
+    parts = parts_of(
+        delta(reasoning_details=[{"type": "reasoning.summary", "index": 0, "summary": "so"}]),
+        delta(reasoning_details=[{"type": "reasoning.text", "index": 0, "text": "because"}]),
+        delta("stop", content="x"),
+    )
+    assert parts == (
+        Reasoning(text="so", summary=True),
+        Reasoning(text="because"),
+        Text(text="x"),
+    )
+
+
 @pytest.mark.parametrize(
     ("chunks", "stop"),
     [

@@ -8,6 +8,7 @@ A codec of a provider's own dialect is made of these, and goes to ``create_provi
 
 from __future__ import annotations
 
+from proxy_core._types import Usage
 from proxy_core.dialects import CLIENT_CODECS, CODECS, FRAMINGS
 from proxy_core.dialects._abilities import Abilities
 from proxy_core.dialects._canonical import (
@@ -54,6 +55,7 @@ from proxy_core.dialects._codec import (
     Told,
     UpstreamCodec,
 )
+from proxy_core.dialects._extract import usage_in
 from proxy_core.dialects._fold import events_of, folded
 from proxy_core.dialects._translate import Memory, Target, Translation, Translator, Unsupported
 from proxy_core.dialects._upstream import Parts, count_of, plain_text, wishes
@@ -113,7 +115,19 @@ __all__ = [
     "UpstreamCodec",
     "count_of",
     "events_of",
+    "extract_usage",
     "folded",
     "plain_text",
     "wishes",
 ]
+
+
+def extract_usage(dialect: str, answer: bytes) -> Usage | None:
+    """The tokens that a whole answer reports, counted as ``Usage`` counts; None where it doesn't.
+
+    ``dialect`` is its wire format, such as ``anthropic.messages``. What is negative, absurd or no
+    number counts as not reported::
+
+        extract_usage("openai.chat", b'{"choices": [...], "usage": {"prompt_tokens": 7, ...}}')
+    """
+    return usage_in(answer, dialect, CODECS.get(dialect))
