@@ -136,9 +136,7 @@ def answer(asked: Asked) -> tuple[int, str, bytes]:
         "/rerank": {"results": [{"index": 0, "relevance_score": 0.5}], "model": "real"},
     }
     kept = {"files": FILE, "batches": BATCH, "responses": RESPONSE}
-    found: dict[str, Any] = whole.get(path) or kept.get(
-        path.split("/")[1], {"path": path, "query": query}
-    )
+    found: Any = whole.get(path) or kept.get(path.split("/")[1], {"path": path, "query": query})
     return 200, "application/json", json.dumps(found | deleted).encode()
 
 
