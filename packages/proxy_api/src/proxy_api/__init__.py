@@ -1,4 +1,4 @@
-"""The gateway itself: a FastAPI app that speaks OpenAI's API in front and asks any provider behind.
+"""The gateway itself: OpenAI's, Anthropic's and Google's clients in front, any provider behind.
 
 ::
 

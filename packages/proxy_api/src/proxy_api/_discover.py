@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from proxy_api._rows import Rows
-from proxy_core import HttpClient, HttpRequest, PoolLimits
+from proxy_core import HttpClient, HttpRequest, PoolLimits, provider_kinds, provider_row
 from proxy_core.errors import ProxyError
 
 if TYPE_CHECKING:
@@ -28,15 +28,12 @@ PROBE_SECONDS = 0.3
 _MAX_ANSWER = 1_000_000
 _SHOWN_MODELS = 5
 
-_CLOUDS: tuple[tuple[str, str], ...] = (
-    ("openai", "OPENAI_API_KEY"),
-    ("openrouter", "OPENROUTER_API_KEY"),
-    ("groq", "GROQ_API_KEY"),
-    ("together", "TOGETHER_API_KEY"),
-    ("mistral", "MISTRAL_API_KEY"),
-    ("deepseek", "DEEPSEEK_API_KEY"),
-    ("xai", "XAI_API_KEY"),
-    ("fireworks", "FIREWORKS_API_KEY"),
+_CLOUDS: tuple[tuple[str, str], ...] = tuple(
+    (row.kind, row.key_variable)
+    for row in map(provider_row, provider_kinds())
+    # Others, such as GITHUB_TOKEN, are there for other reasons.
+    if row.key_variable is not None and row.key_variable.endswith("_API_KEY")
+    if row.base_url and not row.needs
 )
 _LOCAL: tuple[tuple[str, int], ...] = (
     ("ollama", 11434),
