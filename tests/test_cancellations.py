@@ -58,9 +58,10 @@ PLAN = {
 }
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
-WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
-STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+CHUNK = b'data: {"object":"chat.completion.chunk","choices":'
+ROLE = CHUNK + b'[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+WORD = CHUNK + b'[{"index":0,"delta":{"content":"word"}}]}\n\n'
+STOP = CHUNK + b'[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 WHOLE = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(WHOLE)

@@ -34,9 +34,10 @@ ROUNDS = 9
 LOOPS = [name for name in ("asyncio", "uvloop") if importlib.util.find_spec(name)]
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
-WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
-FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+CHUNK = b'data: {"object":"chat.completion.chunk","choices":'
+ROLE = CHUNK + b'[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+WORD = CHUNK + b'[{"index":0,"delta":{"content":"word"}}]}\n\n'
+FINISH = CHUNK + b'[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 WHOLE = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 ANSWERS = {

@@ -23,7 +23,10 @@ SURFACES = {
 }
 """With the field that each needs."""
 ANSWER = b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}],"data":[1]}'
-EVENTS = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+EVENTS = (
+    b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":'
+    b'{"role":"assistant","content":"x"},"finish_reason":"stop"}]}\n\n'
+)
 EVENTS += b"data: [DONE]\n\n"
 QUICK = settings(
     max_examples=120,

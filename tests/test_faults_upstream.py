@@ -144,7 +144,8 @@ def framed(*parts: bytes) -> bytes:
 
 def event(delta: dict[str, str], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    told = json.dumps({"id": "1", "choices": [choice]}, ensure_ascii=False)
+    chunk = {"id": "1", "object": "chat.completion.chunk", "choices": [choice]}
+    told = json.dumps(chunk, ensure_ascii=False)
     return b"data: " + told.encode() + b"\n\n"
 
 
@@ -439,7 +440,10 @@ ODD: dict[str, tuple[Steps, bytes]] = {
     "closes politely": ((whole(ANSWER, more=b"connection: close\r\n"), FIN), ANSWER),
     "closes at once": ((whole(ANSWER), FIN), ANSWER),
     "says more than it should": ((Whole(whole(ANSWER) + whole(b"{}")),), ANSWER),
-    "one event in pieces": ((EVENTS, *(framed(TEXT[i : i + 7]) for i in range(0, 500, 7))), TEXT),
+    "one event in pieces": (
+        (EVENTS, *(framed(TEXT[i : i + 7]) for i in range(0, len(TEXT), 7))),
+        TEXT,
+    ),
     "drips": (tuple(bytes([byte]) for byte in STREAM), TEXT),
 }
 """What is unusual, and right."""

@@ -439,8 +439,8 @@ def test_a_stream_that_breaks_is_told_in_the_stream(sdks: Any) -> None:
     with pytest.raises(google.ServerError, match="broke off") as failed:
         stream_gemini(sdks, "breaks")
     assert failed.value.code == 502
-    *_, last = sdks.openai().responses.create(model="breaks", input="x", stream=True)
-    assert (last.type, last.code, last.sequence_number) == ("error", "upstream_disconnected", 2)
+    with pytest.raises(openai.APIError, match="broke off"):
+        list(sdks.openai().responses.create(model="breaks", input="x", stream=True))
 
 
 @pytest.mark.parametrize(
