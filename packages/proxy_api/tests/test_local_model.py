@@ -100,10 +100,10 @@ async def test_it_chats_completes_and_embeds(model: LocalModel) -> None:
 
 
 async def test_it_embeds_a_long_text(model: LocalModel) -> None:
-    """An input of 1,500 tokens fits into one batch."""
-    status, vectors = await ask(model, "/embeddings", {"model": "smollm2", "input": "word " * 1500})
+    """An input of more than 512 tokens, llama.cpp's usual batch, fits into one."""
+    status, vectors = await ask(model, "/embeddings", {"model": "smollm2", "input": "word " * 600})
     assert status == 200
-    assert vectors["usage"]["prompt_tokens"] >= 1500
+    assert vectors["usage"]["prompt_tokens"] >= 600
 
 
 async def test_it_answers_only_who_has_its_key(model: LocalModel) -> None:
