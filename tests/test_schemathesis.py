@@ -13,6 +13,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from jsonschema import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -55,16 +56,20 @@ PLAYS: dict[str, tuple[Any, list[Any]]] = {
     ":streamGenerateContent": tuple(ANSWERS["gemini.generate"]["tool"].values()),
 }
 """By the ending of a path: a whole answer, and the events of a stream."""
+NO_ROUTE = {"error": {"message": "there is no such route", "type": "invalid_request_error"}}
+"""What an upstream says of the routes that it doesn't have: pictures, sound, files."""
 MODELS = ("chat", "claude", "gem")
 
 
 async def plays(asked: Any, writer: asyncio.StreamWriter) -> None:
     path = asked.path.partition("?")[0]
-    whole, events = next(told for ending, told in PLAYS.items() if path.endswith(ending))
+    found = [told for ending, told in PLAYS.items() if path.endswith(ending)]
+    whole, events = found[0] if found else (NO_ROUTE, [])
     kind, body = "application/json", json.dumps(whole).encode()
     if "stream" in path or (events and json.loads(asked.body).get("stream") is True):
         kind, body = "text/event-stream", b"".join(map(framed, events))
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+    status = "200 OK" if found else "404 Not Found"
+    head = f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
 
 
@@ -102,7 +107,8 @@ def operations(url: str) -> list[Any]:
     schema = schemathesis.openapi.from_dict(httpx2.get(f"{url}/openapi.json").json())
     found = [cast("Any", one).ok() for one in schema.get_all_operations()]
     assert len(found) > 10
-    return found
+    # Lists of files and batches are refused with 501: nobody knows whose they are.
+    return [one for one in found if one.label not in ("GET /v1/files", "GET /v1/batches")]
 
 
 def with_a_model(case: Any, model: str | None) -> Any:
@@ -122,8 +128,12 @@ def test_every_operation_answers_as_described(
 ) -> None:
     """No failure of ours, and only statuses, media types and bodies that the description has."""
     for operation in operations:
-        if mode == "POSITIVE" or list(operation.body):  # what takes nothing takes nothing wrong
-            _ask(operation, GenerationMode[mode], examples, url)
+        # What takes nothing takes nothing wrong, and in a form anything is a text.
+        if mode == "POSITIVE" or [one for one in operation.body if "json" in one.media_type]:
+            try:
+                _ask(operation, GenerationMode[mode], examples, url)
+            except Unsatisfiable:  # schemathesis finds nothing wrong to say to it
+                assert (mode, operation.label) == ("NEGATIVE", "POST /v1/batches")
 
 
 def _ask(operation: Any, mode: GenerationMode, examples: int, url: str) -> None:

@@ -198,10 +198,11 @@ def counted(tmp_path: Path, upstream: Callable[..., Any]) -> Callable[[str], Any
 
     @contextmanager
     def start(what: str) -> Iterator[Counted]:
+        url = upstream(provider).url  # first: it could be given the port that was free
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         config = tmp_path / "config.yaml"
-        config.write_text(CONFIG.format(port=port, url=upstream(provider).url))
+        config.write_text(CONFIG.format(port=port, url=url))
         environment = {}
         if what == "kernel":
             environment = {"LD_PRELOAD": str(_library(tmp_path)), "PYTHONMALLOC": "malloc"}
