@@ -392,7 +392,7 @@ async def test_comments_without_end_are_not_kept(house: House) -> None:
 
 
 async def test_ten_megabytes_hold_up_nobody(house: House) -> None:
-    """While prompts of 10 MB pass, others are answered; the slowest waits for less than 0.5 s."""
+    """While prompts of 10 MB pass, others are answered; the slowest waits for less than 1 s."""
     large = request(padding=10 * MB)
     arrived = len(house.upstream.arrived)
 
@@ -412,7 +412,7 @@ async def test_ten_megabytes_hold_up_nobody(house: House) -> None:
     assert sum(size > 10 * MB for size in house.upstream.arrived[arrived:]) == 3
     print(f"median {sorted(took)[len(took) // 2]:.4f} s, slowest {max(took):.4f} s of {len(took)}")
     assert sorted(took)[len(took) // 2] < 0.1, took
-    assert max(took) < 0.5, took
+    assert max(took) < 1.0, took
 
 
 MALICE = {
