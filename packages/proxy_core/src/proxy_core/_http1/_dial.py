@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from proxy_core._http1._request import Target
 from proxy_core._resolver import NOT_REACHED, Resolver
@@ -14,7 +14,6 @@ from proxy_core.errors import ConnectFailed
 __all__ = ["Dialer"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
-_TOO_LONG: Final = "connecting to the upstream took too long"
 
 
 class Dialer:
@@ -25,8 +24,11 @@ class Dialer:
         self._resolver = Resolver()
 
     async def connect(self, target: Target, make: Callable[[], P], limit: float) -> P:
-        """DNS, TCP and TLS in at most ``limit`` seconds. Raises ConnectFailed."""
-        failure: Exception = OSError(f"{target.host} has no address")
+        """DNS, TCP and TLS in at most ``limit`` seconds.
+
+        Raises ConnectFailed, or TimeoutError where the last address took too long.
+        """
+        failure: OSError = OSError(f"{target.host} has no address")
         try:
             async with asyncio.timeout(limit):
                 addresses = await self._resolver.resolve(target.host, target.port)
@@ -34,15 +36,15 @@ class Dialer:
                 share = limit / max(1, len(addresses))
                 for address in addresses:
                     found = await self._try(address, target, make, share)
-                    if not isinstance(found, Exception):
+                    if not isinstance(found, OSError):
                         return found
                     failure = found
         except TimeoutError as error:
             failure = error
         self._resolver.forget(target.host)
         if isinstance(failure, TimeoutError):
-            raise ConnectFailed(f"{_TOO_LONG}: {target.host}:{target.port}") from None
-        raise ConnectFailed(f"{NOT_REACHED}: {getattr(failure, 'strerror', None) or failure}")
+            raise failure
+        raise ConnectFailed(f"{NOT_REACHED}: {failure.strerror or failure}")
 
     async def _try(
         self, address: str, target: Target, make: Callable[[], P], share: float

@@ -21,6 +21,7 @@ from proxy_core.errors import ConnectFailed, PoolExhausted
 
 __all__ = ["Http1Engine"]
 
+_TOO_LONG = "connecting to the upstream took too long"
 _NONE_FREE = "no connection to the upstream was free in time"
 
 
@@ -147,17 +148,20 @@ class Http1Engine:
 
     async def _opened(self, target: Target, timeouts: Timeouts, until: float) -> Connection:
         """Open a connection in a place that was taken; without success the place is left."""
+        left = until - time.monotonic()
         try:
             if self._is_closed:
                 raise ConnectFailed("this client is closed")
-            limit = min(timeouts.connect, until - time.monotonic())
+            limit = min(timeouts.connect, left)
             connection = await self._dialer.connect(target, self._made(target), limit)
             self._all.add(connection)
         except BaseException as error:
             self._wake(self._pool.leave(target.origin))
-            if isinstance(error, ConnectFailed) and time.monotonic() >= until:
+            if not isinstance(error, TimeoutError):
+                raise
+            if left <= timeouts.connect:  # by what it was given, not by when the timers rang
                 raise timed_out("total") from None
-            raise
+            raise ConnectFailed(f"{_TOO_LONG}: {target.host}:{target.port}") from None
         if connection.is_gone:
             self._all.discard(connection)
         return connection
