@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from proxy_core._types import Call, Headers, Usage
+from proxy_core.dialects._body import unreadable_answer
 from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._reading import Value
 from proxy_core.dialects._translate import Unsupported, judged
@@ -95,9 +96,7 @@ class EmbedTranslation:
         except UpstreamError:
             raise
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise UpstreamProtocolError(
-                f"the upstream's answer could not be read: {error}"
-            ) from None
+            raise unreadable_answer(error) from None
         is_told = told.tokens is not None and told.tokens >= 0
         guess = estimate_tokens(sum(len(text.encode()) for text in texts))
         tokens = told.tokens if is_told and told.tokens is not None else guess

@@ -7,12 +7,13 @@ chunk becomes ``assistantassistant``; they fail on a delta that is null, and pas
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
+
+from proxy_core.dialects._body import fresh_call_id
 
 __all__ = ["ENDS", "Mender"]
 
@@ -91,25 +92,31 @@ class _Calls:
 
     def mended(self, piece: _Json) -> bool:
         """Put one piece of a call right; whether anything was wrong."""
-        before = msgspec.json.encode(piece)
         place = self._place(piece)
-        is_new = place == len(self._ids)
-        function = piece.get("function")
-        if is_new:
-            if not piece.get("id"):
-                piece["id"] = f"call_{secrets.token_hex(12)}"
-            self._ids.append(piece["id"])
-            if "custom" not in piece:
-                piece["type"] = "function"
-        else:
-            for field in ("id", "type"):
-                piece.pop(field, None)
-            if isinstance(function, dict):
-                function.pop("name", None)
+        told, function = piece.get("index"), piece.get("function")
+        changed = type(told) is not int or told != place
         piece["index"] = place
+        if place == len(self._ids):
+            changed = self._begin(piece) or changed
+        else:
+            changed = _without(piece, "id", "type") or changed
+            if isinstance(function, dict):
+                changed = _without(function, "name") or changed
         if isinstance(function, dict) and isinstance(function.get("arguments"), dict):
             function["arguments"] = msgspec.json.encode(function["arguments"]).decode()
-        return msgspec.json.encode(piece) != before
+            changed = True
+        return changed
+
+    def _begin(self, piece: _Json) -> bool:
+        """The first piece of a call has an id and a type; whether one was missing."""
+        has_id = bool(piece.get("id"))
+        if not has_id:
+            piece["id"] = fresh_call_id()
+        self._ids.append(piece["id"])
+        if "custom" in piece or piece.get("type") == "function":
+            return not has_id
+        piece["type"] = "function"
+        return True
 
     def _place(self, piece: _Json) -> int:
         """Which call it belongs to, by our own count."""
@@ -126,3 +133,11 @@ class _Calls:
         if isinstance(told, int):
             self._of[told] = place
         return place
+
+
+def _without(values: _Json, *names: str) -> bool:
+    """Take these out; whether one was there."""
+    found = [name for name in names if name in values]
+    for name in found:
+        del values[name]
+    return bool(found)

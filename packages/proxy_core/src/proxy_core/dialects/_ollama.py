@@ -5,7 +5,6 @@ Its form: https://github.com/ollama/ollama/blob/main/docs/api.md#generate-a-chat
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from proxy_core._types import Usage
 from proxy_core.dialects import _canonical as form
 from proxy_core.dialects import _upstream as shared
 from proxy_core.dialects._abilities import Abilities
+from proxy_core.dialects._body import fresh_call_id
 from proxy_core.dialects._codec import Frame, Losses, StreamReader
 from proxy_core.dialects._effort import nearest_effort
 from proxy_core.dialects._fold import folded
@@ -185,7 +185,7 @@ class _Reader(shared.PartsReader):
             self._called = True
             yield from self._parts.close_but()
             opened = form.ToolCall(
-                id=call.id or f"call_{secrets.token_hex(12)}", name=call.function.name, arguments=""
+                id=call.id or fresh_call_id(), name=call.function.name, arguments=""
             )
             arguments = msgspec.json.encode(call.function.arguments or {}).decode()
             yield from self._parts.piece("call", opened, text=arguments)

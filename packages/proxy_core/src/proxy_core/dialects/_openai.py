@@ -12,6 +12,7 @@ import msgspec
 
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Call, Usage
+from proxy_core.dialects._body import read_body, unreadable_answer
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._tap import StreamTap
 from proxy_core.dialects._unsealed import CHAT_MARK, chat_message, cleaned
@@ -56,12 +57,7 @@ class OpenAIDialect:
 
         ``model`` and ``stream`` are given where the URL says them, and then the body need not.
         """
-        try:
-            body = Document.parse(raw, (*_OWNED, self.needs[0]))
-        except MalformedDocument as error:
-            raise InvalidRequest(
-                f"The request body could not be read: {error}.", param=error.key
-            ) from None
+        body = read_body(raw, (*_OWNED, self.needs[0]))
         self._check_input(body)
         cap, older_cap = _read_cap(body, _CAP), _read_cap(body, _OLDER_CAP)
         if stream is None:
@@ -107,7 +103,7 @@ class OpenAIDialect:
         try:
             answer = Document.parse(raw)
         except MalformedDocument as error:
-            raise _unreadable(error) from None
+            raise unreadable_answer(error) from None
         fields = answer.fields
         error_value = fields.get("error")
         if error_value is not None and bytes(error_value) != b"null":
@@ -124,7 +120,7 @@ class OpenAIDialect:
         try:
             return answer.replaced({"model": name})
         except MalformedDocument as error:
-            raise _unreadable(error) from None
+            raise unreadable_answer(error) from None
 
     def _check_input(self, body: Document) -> None:
         field, beginnings, types = self.needs
@@ -239,10 +235,6 @@ def _with_usage(raw: msgspec.Raw | None) -> bytes:
 def _shown(raw: msgspec.Raw) -> str:
     text = bytes(raw).decode()
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _unreadable(error: MalformedDocument) -> UpstreamProtocolError:
-    return UpstreamProtocolError(f"the upstream's answer could not be read: {error}")
 
 
 def _guess_input(call: Call, usage: Usage) -> None:

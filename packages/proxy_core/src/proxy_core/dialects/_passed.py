@@ -16,6 +16,7 @@ import msgspec
 
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Call, Usage
+from proxy_core.dialects._body import unreadable_answer
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._multipart import (
     Form,
@@ -166,7 +167,7 @@ def _whole(call: Call, raw: bytes, usage: Usage, fields: set[str]) -> bytes:
             return raw
         return answer.replaced({"model": name})
     except MalformedDocument as error:
-        raise UpstreamProtocolError(f"the upstream's answer could not be read: {error}") from None
+        raise unreadable_answer(error) from None
 
 
 def _checked(model: str | None) -> str:

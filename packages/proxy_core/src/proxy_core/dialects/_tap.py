@@ -12,7 +12,7 @@ from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._event_tap import EventTap, unreadable
 from proxy_core.dialects._mend import ENDS, Mender
 from proxy_core.dialects._run import Form, is_text
-from proxy_core.dialects._sse import ServerEvent, read_event, with_data
+from proxy_core.dialects._sse import ServerEvent, with_data
 from proxy_core.dialects._usage import read_usage
 from proxy_core.errors import UpstreamDisconnected, UpstreamError, UpstreamProtocolError
 
@@ -22,7 +22,6 @@ _NOTHING: Final = msgspec.Raw()
 _EMPTY: Final = frozenset({b"", b'""', b"null", b"[]", b"{}"})
 _DONE: Final = b"[DONE]"
 _OBJECT: Final = b'"chat.completion.chunk"'
-_BOM: Final = b"\xef\xbb\xbf"
 _MOST_CHOICES: Final = 1024
 """Of one stream: providers take an ``n`` of 128 at most."""
 _LESSONS: Final = 8
@@ -196,23 +195,23 @@ class StreamTap(EventTap):
             raise failure_in_body(error)
         choices = self._choices(chunk)
         usage = chunk.fields.get("usage")
-        came, is_like_others = event, True
+        edits: dict[str, bytes] = {}
+        is_like_others = True
         if self._mender is not None:
             if usage is None and "choices" not in chunk.fields:
                 return b""  # no chunk at all, such as a ping
             is_like_others = all(self._mender.has_role(choice.index) for choice in choices)
-            chunk = self._mended(chunk, choices, self._mender)
-            if chunk.raw is not data:
-                event = read_event(with_data(event, chunk.raw))
+            edits = _mends(chunk, choices, self._mender)
         if usage is None or bytes(usage) == b"null":
             self._watch(choices)
-            passed = self._renamed(event, chunk)
+            passed = self._passed(event, chunk, edits)
             if self._lessons and is_like_others and len(choices) == 1 and choices[0].is_text():
-                self._learn(came, passed, choices[0], bytes(chunk.fields.get("obfuscation", b"")))
+                self._learn(event, passed, choices[0], bytes(chunk.fields.get("obfuscation", b"")))
             return passed
         self._watch(choices, read_usage(usage))
-        unasked = not choices and not self._keep_usage and "choices" in chunk.fields
-        return b"" if unasked else self._renamed(event, chunk)
+        has_choices = "choices" in chunk.fields or "choices" in edits
+        unasked = not choices and not self._keep_usage and has_choices
+        return b"" if unasked else self._passed(event, chunk, edits)
 
     def _watch(self, choices: list[_Choice], reported: Usage | None = None) -> None:
         """Note content, ends and usage."""
@@ -240,31 +239,32 @@ class StreamTap(EventTap):
                 f"the upstream's stream has malformed choices: {error}"
             ) from None
 
-    def _mended(self, chunk: Document, choices: list[_Choice], mender: Mender) -> Document:
-        """The same chunk, or one that SDKs take as it was meant."""
-        edits: dict[str, bytes] = {}
-        odd = [choice.is_odd(mender) for choice in choices]  # each notes what it has said
-        if True in odd:
-            told = msgspec.json.decode(chunk.fields["choices"])
-            if mender.mended(told):
-                edits["choices"] = msgspec.json.encode(told)
-        if "choices" not in chunk.fields:
-            edits["choices"] = b"[]"
-        if choices and bytes(chunk.fields.get("object", b"")) != _OBJECT:
-            edits["object"] = _OBJECT
+    def _passed(self, event: ServerEvent, chunk: Document, edits: dict[str, bytes]) -> bytes:
+        """The event by the name that was asked for, with these edits."""
+        told = chunk.fields.get("model")
+        if told is not None and bytes(told) != self._name:
+            edits["model"] = self._name
+        if not edits:
+            return event.raw
         try:
-            return Document.parse(chunk.replaced(edits)) if edits else chunk
+            return with_data(event, chunk.replaced(edits))
         except MalformedDocument as error:
             raise unreadable(error) from None
 
-    def _renamed(self, event: ServerEvent, chunk: Document) -> bytes:
-        told = chunk.fields.get("model")
-        if told is None or bytes(told) == self._name:
-            return event.raw
-        try:
-            return with_data(event, chunk.replaced({"model": self._name}))
-        except MalformedDocument as error:
-            raise unreadable(error) from None
+
+def _mends(chunk: Document, choices: list[_Choice], mender: Mender) -> dict[str, bytes]:
+    """What SDKs need otherwise, to take a chunk as it was meant."""
+    edits: dict[str, bytes] = {}
+    odd = [choice.is_odd(mender) for choice in choices]  # each notes what it has said
+    if True in odd:
+        told = msgspec.json.decode(chunk.fields["choices"])
+        if mender.mended(told):
+            edits["choices"] = msgspec.json.encode(told)
+    if "choices" not in chunk.fields:
+        edits["choices"] = b"[]"
+    if choices and bytes(chunk.fields.get("object", b"")) != _OBJECT:
+        edits["object"] = _OBJECT
+    return edits
 
 
 def _size(raw: msgspec.Raw) -> int:

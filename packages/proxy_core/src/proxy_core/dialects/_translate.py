@@ -14,6 +14,7 @@ import msgspec
 
 from proxy_core._types import Call, Headers, Usage
 from proxy_core.dialects._abilities import Abilities
+from proxy_core.dialects._body import unreadable_answer
 from proxy_core.dialects._cache_prompt import marked
 from proxy_core.dialects._canonical import (
     Answer,
@@ -353,7 +354,7 @@ def _object(raw: bytes) -> Mapping[str, Any]:
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UpstreamProtocolError(f"the upstream's answer could not be read: {error}") from None
+        raise unreadable_answer(error) from None
     if isinstance(body, list) and len(body) == 1:
         body = body[0]  # Gemini puts an error in an array where a stream was meant
     if not isinstance(body, dict):

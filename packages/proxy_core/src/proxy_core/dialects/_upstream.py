@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from proxy_core.dialects._abilities import Abilities
+from proxy_core.dialects._body import unreadable_answer
 from proxy_core.dialects._canonical import (
     Citation,
     Closed,
@@ -282,7 +283,7 @@ def read_whole(body: Mapping[str, Any], kind: type[_T]) -> _T:
     try:
         return msgspec.convert(body, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise UpstreamProtocolError(f"the upstream's answer could not be read: {error}") from None
+        raise unreadable_answer(error) from None
 
 
 class Parts:

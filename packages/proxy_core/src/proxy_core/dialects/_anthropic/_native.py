@@ -17,6 +17,7 @@ from proxy_core.dialects._anthropic._foreign import MARK, without_foreign
 from proxy_core.dialects._anthropic._tap import AnthropicTap
 from proxy_core.dialects._anthropic._usage import usage_of
 from proxy_core.dialects._anthropic._words import DIALECT
+from proxy_core.dialects._body import read_body, unreadable_answer
 from proxy_core.dialects._cache_prompt import fresh_mark
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._reading import Value
@@ -48,12 +49,7 @@ class AnthropicDialect:
         self, raw: bytes, request_id: str = "", *, model: str = "", stream: bool | None = None
     ) -> Call:
         """The call in a client's body. Raises InvalidRequest: it names the field and the remedy."""
-        try:
-            body = Document.parse(raw, _OWNED)
-        except MalformedDocument as error:
-            raise InvalidRequest(
-                f"The request body could not be read: {error}.", param=error.key
-            ) from None
+        body = read_body(raw, _OWNED)
         _check_messages(body)
         cap = _field(body, "max_tokens", _read_cap)
         if stream is None:
@@ -114,9 +110,7 @@ class AnthropicDialect:
                 return raw
             return answer.replaced({"model": name})
         except MalformedDocument as error:
-            raise UpstreamProtocolError(
-                f"the upstream's answer could not be read: {error}"
-            ) from None
+            raise unreadable_answer(error) from None
 
 
 MESSAGES: Final = AnthropicDialect(DIALECT, "/v1/messages", "content", b"[")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ from proxy_core.dialects._bedrock._answer import (
     stop_of,
     usage_of,
 )
+from proxy_core.dialects._body import joined_base64
 from proxy_core.dialects._canonical import (
     Begun,
     Broken,
@@ -151,7 +150,7 @@ class ConverseReader(PartsReader):
             events += self._parts.piece(at, Text(text=""), text="{}")
         if at in self._images:
             form, pieces = self._images.pop(at)
-            events += self._parts.whole(("image", at), image_of(form, _joined(pieces)))
+            events += self._parts.whole(("image", at), image_of(form, joined_base64(pieces)))
         return events + self._parts.close(at)
 
     def _end(self, reason: str) -> list[Event]:
@@ -164,13 +163,3 @@ class ConverseReader(PartsReader):
         except UpstreamFailed as failure:
             return [Broken(failure)]
         return [*owed, *self._parts.close_but(), Finished(stop=stop)]
-
-
-def _joined(pieces: list[str]) -> str:
-    """One base64 of several."""
-    if len(pieces) == 1:
-        return pieces[0]
-    try:
-        return base64.b64encode(b"".join(map(base64.b64decode, pieces))).decode()
-    except (binascii.Error, ValueError):
-        return "".join(pieces)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from proxy_core._types import Usage
+from proxy_core.dialects._body import fresh_call_id
 from proxy_core.dialects._canonical import (
     Answer,
     Choice,
@@ -29,7 +30,6 @@ from proxy_core.dialects._chat._wire import (
     as_list,
     as_text,
     citations_of,
-    fresh_call_id,
     image_of,
     signature_in,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy_core.dialects._body import fresh_call_id
 from proxy_core.dialects._canonical import (
     Closed,
     Event,
@@ -15,7 +16,6 @@ from proxy_core.dialects._chat._wire import (
     arguments_of,
     as_dict,
     as_text,
-    fresh_call_id,
     signature_in,
 )
 from proxy_core.errors import UpstreamProtocolError

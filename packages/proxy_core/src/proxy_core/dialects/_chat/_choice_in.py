@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from proxy_core.dialects._body import joined_base64
 from proxy_core.dialects._canonical import (
     Closed,
     Event,
@@ -207,7 +206,7 @@ class ChoiceReader:
     def _spoken(self) -> Media:
         return Media(
             kind="audio",
-            source=Source(kind="base64", data=_joined(self._sound.get("data", []))),
+            source=Source(kind="base64", data=joined_base64(self._sound.get("data", []))),
             id="".join(self._sound.get("id", [])[:1]) or None,
             transcript="".join(self._sound.get("transcript", [])) or None,
         )
@@ -215,13 +214,3 @@ class ChoiceReader:
 
 def _place(value: Json) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def _joined(pieces: list[str]) -> str:
-    """Base64 of the sound, each piece of which is base64 by itself."""
-    if len(pieces) == 1:
-        return pieces[0]
-    try:
-        return base64.b64encode(b"".join(map(base64.b64decode, pieces))).decode()
-    except (binascii.Error, ValueError):
-        return "".join(pieces)

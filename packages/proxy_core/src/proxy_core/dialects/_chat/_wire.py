@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -24,7 +23,6 @@ __all__ = [
     "audio_type",
     "cache_control",
     "citations_of",
-    "fresh_call_id",
     "image_of",
     "is_address",
     "signature_in",
@@ -70,11 +68,6 @@ def arguments_of(value: Json) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return msgspec.json.encode(value).decode()
-
-
-def fresh_call_id() -> str:
-    """For a call that came without one."""
-    return f"call_{secrets.token_hex(12)}"
 
 
 def source_of(url: str) -> Source:

@@ -13,6 +13,7 @@ import msgspec
 
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Call, Usage
+from proxy_core.dialects._body import read_body, unreadable_answer
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._gemini._foreign import MARK, without_foreign
 from proxy_core.dialects._gemini._tap import GeminiTap
@@ -57,12 +58,7 @@ class GeminiDialect:
 
         ``model`` and ``stream`` are the URL's; a body never says them.
         """
-        try:
-            body = Document.parse(raw, _OWNED)
-        except MalformedDocument as error:
-            raise InvalidRequest(
-                f"The request body could not be read: {error}.", param=error.key
-            ) from None
+        body = read_body(raw, _OWNED)
         name = model.removeprefix("models/")
         if not name:
             raise InvalidRequest(
@@ -114,7 +110,7 @@ class GeminiDialect:
         try:
             answer = Document.parse(raw)
         except MalformedDocument as error:
-            raise _told_in_array(raw) or _unreadable(error) from None
+            raise _told_in_array(raw) or unreadable_answer(error) from None
         fields = answer.fields
         error_value = fields.get("error")
         if error_value is not None and bytes(error_value) != b"null":
@@ -144,7 +140,7 @@ def _renamed(answer: Document, model: str) -> bytes:
     try:
         return answer.replaced({"modelVersion": name})
     except MalformedDocument as error:
-        raise _unreadable(error) from None
+        raise unreadable_answer(error) from None
 
 
 def _check_contents(body: Document) -> None:
@@ -206,7 +202,3 @@ def _told_in_array(raw: bytes) -> UpstreamError | None:
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError, RecursionError):
         return None
     return failure_in_body(first["error"]) if "error" in first else None
-
-
-def _unreadable(error: MalformedDocument) -> UpstreamProtocolError:
-    return UpstreamProtocolError(f"the upstream's answer could not be read: {error}")

@@ -9,6 +9,7 @@ import msgspec
 
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Usage
+from proxy_core.dialects._body import fresh_call_id, unreadable_answer
 from proxy_core.dialects._canonical import (
     Answer,
     Begun,
@@ -30,7 +31,7 @@ from proxy_core.dialects._canonical import (
 from proxy_core.dialects._codec import Frame
 from proxy_core.dialects._fold import folded
 from proxy_core.dialects._gemini._grounds import citations_of, logprobs_of
-from proxy_core.dialects._gemini._read_turns import call_id, media_kind
+from proxy_core.dialects._gemini._read_turns import media_kind
 from proxy_core.dialects._gemini._usage import usage_of
 from proxy_core.dialects._gemini._words import FAILED_ENDS, end_of, name_back, signature_read
 from proxy_core.errors import (
@@ -124,7 +125,7 @@ class GeminiReader:
         try:
             body = msgspec.json.decode(frame.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _unreadable(error) from None
+            raise unreadable_answer(error) from None
         return self.take(body)
 
     def take(self, body: Any) -> list[Event]:
@@ -137,7 +138,7 @@ class GeminiReader:
             told = msgspec.convert(body, _Response)
             found = [(msgspec.convert(one, _Candidate), one) for one in told.candidates or ()]
         except msgspec.ValidationError as error:
-            raise _unreadable(error) from None
+            raise unreadable_answer(error) from None
         failure = _failure(told)
         if failure is not None and not (self._choices or found):
             return self._break(failure)
@@ -254,7 +255,7 @@ class _Choice:
         return events
 
     def _called(self, call: _Call, signature: Signature | None) -> list[Event]:
-        known = ToolCall(id=call.id or call_id(), name=name_back(call.name), arguments="")
+        known = ToolCall(id=call.id or fresh_call_id(), name=name_back(call.name), arguments="")
         events = [*self._close(), *self._opened(known)]
         at, args = self._next - 1, msgspec.json.encode(call.args or {}).decode()
         events.append(Piece(index=at, choice=self._number, text=args))
@@ -339,7 +340,3 @@ def _stumbled(candidate: _Candidate) -> UpstreamFailed:
     told = f": {candidate.finish_message[:500]}" if candidate.finish_message else ""
     word = candidate.finish_reason or ""
     return UpstreamFailed(f"the upstream's answer ended with {word}{told}", upstream_code=word)
-
-
-def _unreadable(error: Exception) -> UpstreamProtocolError:
-    return UpstreamProtocolError(f"the upstream's answer could not be read: {error}")

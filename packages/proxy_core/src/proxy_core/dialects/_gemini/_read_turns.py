@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import msgspec
 
+from proxy_core.dialects._body import fresh_call_id
 from proxy_core.dialects._canonical import (
     Media,
     Part,
@@ -25,7 +25,7 @@ from proxy_core.dialects._gemini._schema import camel_fields
 from proxy_core.dialects._gemini._words import signature_read
 from proxy_core.dialects._reading import Value
 
-__all__ = ["call_id", "media_kind", "opened", "read_part", "read_turns"]
+__all__ = ["media_kind", "opened", "read_part", "read_turns"]
 
 _ROLES: Final[dict[str, Role]] = {"model": "assistant", "user": "user", "function": "user"}
 _KINDS: Final[dict[str, Literal["image", "audio", "video"]]] = {
@@ -44,11 +44,6 @@ _NOTHING: Final = Text(text="")
 def opened(value: Value) -> Value:
     """An object whose fields go by their first spelling, whichever the client chose."""
     return Value(camel_fields(value.fields()), value.path)
-
-
-def call_id() -> str:
-    """An id for a call that has none."""
-    return f"call_{secrets.token_hex(12)}"
 
 
 def media_kind(media_type: str) -> Literal["image", "audio", "video", "file"]:
@@ -102,14 +97,14 @@ def _with_more(turn: Turn, part: Part) -> Turn:
 def _paired(part: Part, open_calls: dict[str, list[str]]) -> Part:
     """Give calls and results without ids the same one, by name and in order."""
     if isinstance(part, ToolCall):
-        part = part if part.id else msgspec.structs.replace(part, id=call_id())
+        part = part if part.id else msgspec.structs.replace(part, id=fresh_call_id())
         open_calls.setdefault(part.name, []).append(part.id)
     elif isinstance(part, ToolResult):
         waiting = open_calls.get(part.name, [])
         if part.id in waiting:
             waiting.remove(part.id)
         elif not part.id:
-            found = waiting.pop(0) if waiting else call_id()
+            found = waiting.pop(0) if waiting else fresh_call_id()
             return msgspec.structs.replace(part, id=found)
     return part
 

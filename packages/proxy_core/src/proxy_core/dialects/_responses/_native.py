@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from proxy_core._types import Call, Usage
+from proxy_core.dialects._body import read_body, unreadable_answer
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._responses._answer_in import failure_of
 from proxy_core.dialects._responses._counts import read_raw_counts
@@ -38,12 +39,7 @@ class ResponsesDialect:
         self, raw: bytes, request_id: str = "", *, model: str = "", stream: bool | None = None
     ) -> Call:
         """The call in a client's body. Raises InvalidRequest: it names the field and the remedy."""
-        try:
-            body = Document.parse(raw, _OWNED)
-        except MalformedDocument as error:
-            raise InvalidRequest(
-                f"The request body could not be read: {error}.", param=error.key
-            ) from None
+        body = read_body(raw, _OWNED)
         _check_input(body)
         streamed = _scalar(body, "stream", bool, "true or false")
         cap = _scalar(body, "max_output_tokens", int, "a whole number")
@@ -94,9 +90,7 @@ class ResponsesDialect:
                 usage.take(reported)
             return renamed(answer, _encode(call.model), call.seal)
         except MalformedDocument as error:
-            raise UpstreamProtocolError(
-                f"the upstream's answer could not be read: {error}"
-            ) from None
+            raise unreadable_answer(error) from None
 
 
 def _check_input(body: Document) -> None:
