@@ -47,6 +47,7 @@ __all__ = ["ChoiceReader"]
 _PLAIN: Final = ("reasoning", None, None)
 _TEXT: Final = ("text", None, None)
 _REFUSAL: Final = ("refusal", None, None)
+_WORDS: Final = frozenset({"role", "content"})
 
 _Key = tuple[str, Json, Json]
 """Which part a delta belongs to: its sort, and of a detail the type and index."""
@@ -101,8 +102,11 @@ class ChoiceReader:
         return events
 
     def _delta(self, delta: dict[str, Json], events: list[Event]) -> None:
-        self._think(delta, events)
         content = delta.get("content")
+        if isinstance(content, str) and delta.keys() <= _WORDS:  # nearly every chunk
+            self._say(_TEXT, Text(text=""), content, events)
+            return
+        self._think(delta, events)
         if content:
             for part in content_parts(content):
                 self._add(part, events)
