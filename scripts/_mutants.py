@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -101,7 +101,8 @@ def drawn(count: int, seed: int, only: str) -> list[Mutant]:
     for path, part in sources(only):
         source = (ROOT / path).read_text(encoding="utf-8")
         module, mutations = mutations_of(source)
-        found += [(path, part, module, one) for one in mutations if is_meant(one)]
+        said = set(_said_in(module))
+        found += [(path, part, module, one) for one in mutations if is_meant(one, said)]
     chosen = random.Random(seed).sample(found, min(count, len(found)))
     return [_mutant(*one) for one in chosen]
 
@@ -113,15 +114,27 @@ def mutations_of(source: str) -> tuple[cst.Module, list[Mutation]]:
     return module, visitor.mutations
 
 
-def is_meant(mutation: Mutation) -> bool:
+def is_meant(mutation: Mutation, said: Collection[cst.CSTNode]) -> bool:
     """Not what an import does, nor words for people: a test of a sentence only repeats it."""
     if mutation.contained_by_top_level_function is None or _only_looks_other(mutation):
+        return False
+    if mutation.original_node in said:
         return False
     old, new = mutation.original_node, mutation.mutated_node
     if isinstance(old, cst.Call) and isinstance(new, cst.Call) and len(old.args) == len(new.args):
         changed = (was.value for was, now in zip(old.args, new.args, strict=True) if was is not now)
         return not any(_is_said(value) for value in changed)
     return not _is_said(old)
+
+
+def _said_in(module: cst.Module) -> Iterator[cst.CSTNode]:
+    """What stands within a sentence, or is the name of one."""
+    sentence = m.FormattedString() | m.Assign(targets=[m.AssignTarget(m.Name("why"))])
+    waiting = list(m.findall(module, sentence))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += node.children
 
 
 def _is_said(node: cst.CSTNode) -> bool:
