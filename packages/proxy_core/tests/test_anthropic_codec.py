@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import anthropic
 import httpx2
@@ -52,7 +52,7 @@ from proxy_core.dialects._canonical import (
 )
 from proxy_core.dialects._codec import ClientCodec, Frame, Losses, Told, UpstreamCodec
 from proxy_core.dialects._fold import events_of, folded
-from proxy_core.errors import InvalidRequest, UpstreamError, UpstreamProtocolError
+from proxy_core.errors import InvalidRequest, ThreadNotCarried, UpstreamError, UpstreamProtocolError
 
 CLIENT: ClientCodec = ANTHROPIC_CODEC
 UPSTREAM: UpstreamCodec = ANTHROPIC_CODEC
@@ -414,6 +414,7 @@ def test_a_search_result_and_a_documents_blocks_become_text() -> None:
         ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
         ({"temperature": "hot"}, "temperature"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
+        ({"output_config": {"effort": "hi"}}, "output_config.effort"),
     ],
 )
 def test_a_wrong_request_names_its_field(body: dict[str, Any], param: str) -> None:
@@ -450,8 +451,65 @@ def test_an_openai_dialogue_becomes_alternate_messages() -> None:
     assert second["content"][0]["tool_use_id"] == answer["content"][1]["id"] == "lpx_63616c6c2e31"
     assert last["content"] == [{"type": "text", "text": "so"}]
     assert body["max_tokens"] > 0 and not losses.all
-    with_system, _ = written(asks(*turns))
-    assert [turn["role"] for turn in with_system["messages"]].count("system") == 1
+    assert written(asks(*turns))[0]["messages"] == body["messages"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "told"),
+    [
+        ("us", "us"),
+        ("usa", "usa"),
+        ("ussa", "usa"),
+        ("uas", "uau"),
+        ("uasu", "uau"),
+        ("usu", "u"),
+        ("suas", "uau"),
+    ],
+)
+def test_a_system_message_stands_where_it_may(roles: str, told: str) -> None:
+    """Behind a user's message, before an assistant's or last; elsewhere it is the user's, marked.
+
+    A model that takes none gets all of them so.
+    """
+    known: dict[str, Any] = {"u": "user", "a": "assistant", "s": "system"}
+    turns = [
+        Turn(role=known[role], parts=(Text(text=f"{role}{at}"),)) for at, role in enumerate(roles)
+    ]
+    body, losses = written(asks(*turns))
+    assert "".join(message["role"][0] for message in body["messages"]) == told
+    older, _ = written(asks(*turns), late_system=False)
+    assert "system" not in {message["role"] for message in older["messages"]}
+    late = [f"s{at}" for at, role in enumerate(roles) if role == "s" and at]
+    assert all(f"<system>{text}</system>" in json.dumps(older) for text in late)
+    assert all(f'"{text}"' in json.dumps(body) or f">{text}<" in json.dumps(body) for text in late)
+    assert not losses.all
+
+
+def test_instructions_alone_are_what_is_asked() -> None:
+    """Anthropic wants a user's message: where none says a thing, the system's text is it."""
+    system = Turn(role="system", parts=(Text(text="Greet"),))
+    for turns in ((system,), (system, said(" \n"))):
+        body, losses = written(asks(*turns))
+        assert body["messages"] == [
+            {"role": "user", "content": [{"type": "text", "text": "Greet"}]}
+        ]
+        assert "system" not in body and not losses.all
+
+
+def test_a_request_that_says_nothing_is_refused() -> None:
+    """No message without words is sent, and what was lost of it is named first."""
+    assert lost(written(asks(said(" ")))[1]) == {"messages": True}
+    video = Media(kind="video", source=Source(kind="url", data="https://x/y.mp4"))
+    assert list(lost(written(asks(user(video)))[1])) == ["messages[0].content[0]", "messages"]
+
+
+@pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue"}, 4])
+def test_a_thread_is_never_dropped(thread: Any) -> None:
+    """What Anthropic keeps for a client, no other provider has: its SDK has to send it all."""
+    with pytest.raises(ThreadNotCarried, match=r"'messages', without 'thread'") as refused:
+        read({"thread": thread})
+    assert refused.value.param == "thread"
+    assert not read({"thread": None})[1].all
 
 
 def test_what_anthropic_has_not_is_announced_or_refused() -> None:
@@ -699,6 +757,19 @@ def seen_by_sdk(stream: bytes) -> Message:
             return told.get_final_message()
 
 
+@pytest.mark.parametrize(("pieces", "read"), [((" ", "\n"), {}), ((" ", '{"a":', " 1}"), {"a": 1})])
+def test_blanks_before_arguments_are_not_streamed(pieces: tuple[str, ...], read: Any) -> None:
+    """The SDK can't read blanks alone as JSON; within the arguments they stay."""
+    call = ToolCall(id="c", name="f", arguments="")
+    told = [Piece(index=0, text=text) for text in pieces]
+    end = Finished(stop="tool_calls")
+    stream = stream_of(
+        [Begun(id="m", model="m"), Opened(index=0, part=call), *told, Closed(index=0), end]
+    )
+    (block,) = seen_by_sdk(stream).content
+    assert block.type == "tool_use" and block.input == read
+
+
 @given(answers())
 @settings(max_examples=25, deadline=None)
 def test_an_answer_survives_its_dialect(answer: Answer) -> None:
@@ -758,6 +829,35 @@ def test_the_sdk_gathers_what_was_streamed() -> None:
     reasoning, _, told = again.turns[0].parts
     assert reasoning == Reasoning(text="hm", signature=foreign) and not losses.all
     assert isinstance(told, ToolCall) and told.id == "call 1"
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (
+            Media(kind="image", source=Source(kind="base64", data=PNG, media_type="image/png")),
+            "[A picture (image/png) was left out: ",
+        ),
+        (Media(kind="audio", source=Source(kind="base64", data="AA")), "[A sound was left out: "),
+        (Media(kind="image", source=Source(kind="url", data="https://x/y")), "https://x/y"),
+        (
+            Media(kind="audio", source=Source(kind="base64", data="AA"), transcript="hello"),
+            "hello",
+        ),
+    ],
+)
+def test_a_picture_in_an_answer_leaves_a_word(part: Media, told: str) -> None:
+    """Anthropic's clients see no picture, but that there was one, whole and streamed alike."""
+    proof = Signature(origin="gemini.generate", value="p")
+    signed = Media(
+        **{name: getattr(part, name) for name in part.__struct_fields__} | {"signature": proof}
+    )
+    for media in (part, signed):
+        choice = Choice(parts=(media,), stop="end")
+        answer = Answer(id="a", model="m", choices=(choice,), usage=Usage())
+        (block,) = CLIENT.write_answer(answer, TOLD)["content"]
+        (streamed,) = seen_by_sdk(stream_of(events_of(answer))).content
+        assert block["text"].startswith(told) and streamed.to_dict()["text"] == block["text"]
 
 
 def test_thinking_that_nobody_signed_is_known_again() -> None:
@@ -912,3 +1012,1053 @@ def test_a_body_that_is_no_answer_is_an_error(body: dict[str, Any]) -> None:
     """Errors inside a 200, and what is no message, never become answers."""
     with pytest.raises(UpstreamError):
         UPSTREAM.read_answer(body)
+
+
+EVERY_FIELD: dict[str, Any] = {
+    "model": "chat",
+    "max_tokens": 9,
+    "stream": False,
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 4,
+    "service_tier": "standard_only",
+    "stop_sequences": ["END"],
+    "metadata": {"user_id": "u"},
+    "cache_control": {"type": "ephemeral", "ttl": "1h"},
+    "thinking": {"type": "enabled", "budget_tokens": 2000, "display": "omitted"},
+    "output_config": {
+        "effort": "low",
+        "format": {"type": "json_schema", "schema": {"type": "object"}},
+    },
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    "tools": [
+        {
+            "type": "custom",
+            "name": "f",
+            "description": "does",
+            "input_schema": {"type": "object"},
+            "strict": True,
+            "cache_control": {"type": "ephemeral", "ttl": "5m"},
+        }
+    ],
+    "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+                {
+                    "type": "image",
+                    "source": {"type": "base64", "media_type": "image/png", "data": PNG},
+                    "cache_control": {"type": "ephemeral"},
+                },
+                {"type": "image", "source": {"type": "url", "url": "https://x.test/a"}},
+                {
+                    "type": "document",
+                    "source": {"type": "file", "file_id": "file_1"},
+                    "title": "t",
+                    "context": "c",
+                    "citations": {"enabled": True},
+                    "cache_control": {"type": "ephemeral"},
+                },
+                {
+                    "type": "document",
+                    "source": {"type": "text", "media_type": "text/plain", "data": "d"},
+                },
+                {
+                    "type": "search_result",
+                    "title": "T",
+                    "source": "S",
+                    "content": [{"type": "text", "text": "one"}],
+                    "cache_control": {"type": "ephemeral"},
+                },
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+                {"type": "redacted_thinking", "data": "c2ln"},
+                {
+                    "type": "tool_use",
+                    "id": "t1",
+                    "name": "f",
+                    "input": {"a": 1},
+                    "cache_control": {"type": "ephemeral"},
+                },
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t1",
+                    "content": [{"type": "text", "text": "r"}],
+                    "is_error": True,
+                    "cache_control": {"type": "ephemeral"},
+                }
+            ],
+        },
+        {"role": "system", "content": [{"type": "text", "text": "late"}]},
+    ],
+}
+"""A request in which each field stands that is read."""
+FREE = ("input", "input_schema", "schema")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """All values of a JSON and the ways to them; nothing below what is the client's own."""
+    yield path, value
+    if path and path[-1] in FREE:
+        return
+    inner: Any = value.items() if isinstance(value, dict) else ()
+    for name, one in enumerate(value) if isinstance(value, list) else inner:
+        yield from places(one, (*path, name))
+
+
+def named(path: tuple[Any, ...]) -> str:
+    told = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
+    return told.removeprefix(".")
+
+
+def changed(body: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The body with another value in one place."""
+    if not path:
+        return value
+    copy = dict(body) if isinstance(body, dict) else list(body)
+    copy[path[0]] = changed(copy[path[0]] if len(path) > 1 else None, path[1:], value)
+    return copy
+
+
+PLACES = [(path, value) for path, value in places(EVERY_FIELD) if path]
+
+
+@pytest.mark.parametrize("path", [path for path, _ in PLACES], ids=named)
+def test_a_wrong_type_is_named_wherever_it_stands(path: tuple[Any, ...]) -> None:
+    """Every field that is read has its type, and its full path when it is refused."""
+    value = dict(PLACES)[path]
+    wrong: Any = 7.5 if isinstance(value, dict | list | str | bool) else "much"
+    with pytest.raises(InvalidRequest) as refused:
+        CLIENT.read_request(changed(EVERY_FIELD, path, wrong), Losses())
+    assert refused.value.param == named(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path, value in [((), EVERY_FIELD), *PLACES]
+        if isinstance(value, dict)
+        and (not path or path[-1] not in FREE)
+        and path != ("messages", 0, "content", 4, "source")
+        and path[-1:] != ("citations",)
+    ],
+    ids=named,
+)
+def test_an_unknown_field_is_named_wherever_it_stands(path: tuple[Any, ...]) -> None:
+    """What the translation doesn't know is announced by its path, and no known field is."""
+    losses = Losses()
+    CLIENT.read_request(EVERY_FIELD, losses)
+    assert not losses.all
+    CLIENT.read_request(changed(EVERY_FIELD, (*path, "brand_new"), 1), losses)
+    assert lost(losses) == {named((*path, "brand_new")): False}
+    assert all(loss.why for loss in losses.all)
+
+
+def test_every_field_is_read() -> None:
+    """Each field that Anthropic's types know and we read has its canonical place."""
+    judged = {key: value for key, value in EVERY_FIELD.items() if key != "stream"}
+    judge = TypeAdapter(beta_params.MessageCreateParamsNonStreaming)
+    exhaust(judge.validate_python(judged))
+    mark = CacheMark()
+    own = Signature(origin=OWN, value="c2ln")
+    assert CLIENT.read_request(EVERY_FIELD, Losses()) == Conversation(
+        model="chat",
+        max_tokens=9,
+        sampling=Sampling(temperature=0.5, top_p=0.9, top_k=4),
+        service_tier="default",
+        stop=("END",),
+        user="u",
+        cache_all=CacheMark(ttl="1h"),
+        reasoning=ReasoningWish(enabled=True, effort="low", budget=2000, shown=False),
+        output=OutputFormat(kind="schema", schema={"type": "object"}),
+        tool_choice=ToolChoice(mode="named", names=("f",)),
+        parallel=False,
+        tools=(
+            Tool(
+                name="f",
+                description="does",
+                parameters={"type": "object"},
+                strict=True,
+                cache=CacheMark(ttl="5m"),
+            ),
+        ),
+        turns=(
+            Turn(role="system", parts=(Text(text="s", cache=mark),)),
+            user(
+                Text(text="a", cache=mark),
+                Media(
+                    kind="image",
+                    source=Source(kind="base64", data=PNG, media_type="image/png"),
+                    cache=mark,
+                ),
+                Media(kind="image", source=Source(kind="url", data="https://x.test/a")),
+                Media(
+                    kind="file",
+                    source=Source(kind="file", data="file_1"),
+                    name="t",
+                    context="c",
+                    cites=True,
+                    cache=mark,
+                ),
+                Media(kind="file", source=Source(kind="text", data="d", media_type="text/plain")),
+                Text(text="T\nS\n\none", cache=mark),
+            ),
+            Turn(
+                role="assistant",
+                parts=(
+                    Reasoning(text="hm", signature=own),
+                    Reasoning(signature=own, redacted=True),
+                    ToolCall(id="t1", name="f", arguments='{"a":1}', cache=mark),
+                ),
+            ),
+            Turn(
+                role="tool",
+                parts=(ToolResult(id="t1", parts=(Text(text="r"),), is_error=True, cache=mark),),
+            ),
+            Turn(role="system", parts=(Text(text="late"),)),
+        ),
+    )
+
+
+def test_a_request_that_says_nothing_else() -> None:
+    """What a client leaves out is left to the provider; empty texts are no parts."""
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ""}]
+    told, losses = read({"messages": messages, "system": ""})
+    turns = (said("hi"), Turn(role="assistant", parts=()))
+    assert told == Conversation(model="chat", max_tokens=9, turns=turns) and not losses.all
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "value"),
+    [
+        ({"tool_choice": {"type": "auto"}}, "tool_choice", ToolChoice(mode="auto")),
+        ({"tool_choice": {"type": "any"}}, "tool_choice", ToolChoice(mode="required")),
+        ({"tool_choice": {"type": "none"}}, "tool_choice", ToolChoice(mode="none")),
+        ({"tool_choice": {"type": "auto", "disable_parallel_tool_use": False}}, "parallel", True),
+        ({"service_tier": "auto"}, "service_tier", "auto"),
+        ({"thinking": {"type": "disabled"}}, "reasoning", ReasoningWish(enabled=False)),
+        (
+            {"thinking": {"type": "adaptive", "display": "summarized"}},
+            "reasoning",
+            ReasoningWish(enabled=True, shown=True),
+        ),
+        ({"output_config": {"effort": "max"}}, "reasoning", ReasoningWish(effort="max")),
+        ({"output_config": {}}, "reasoning", None),
+        (
+            {"output_format": {"type": "json_schema", "schema": {"a": 1}}},
+            "output",
+            OutputFormat(kind="schema", schema={"a": 1}),
+        ),
+        ({"metadata": {}}, "user", None),
+        ({"stream": True}, "stream", True),
+        ({"stream": True}, "include_usage", True),
+        (
+            {"tools": [{"type": "bash_20250124"}]},
+            "tools",
+            (Tool(name="bash_20250124", kind="bash_20250124", own={"type": "bash_20250124"}),),
+        ),
+        ({"tools": [{"name": "f"}]}, "tools", (Tool(name="f"),)),
+    ],
+)
+def test_words_of_a_request(body: dict[str, Any], name: str, value: Any) -> None:
+    """Each word of Anthropic's has its canonical one, and loses nothing."""
+    told, losses = read(body)
+    assert getattr(told, name) == value and not losses.all
+
+
+TOOL_RESULT = {"type": "tool_result", "tool_use_id": "t"}
+PICTURE = {"type": "image", "source": {"type": "url", "url": "u"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "grave"),
+    [
+        ({"thinking": {"type": "between_tools"}}, "thinking.type", False),
+        (
+            {"messages": [{"role": "assistant", "content": [TOOL_RESULT]}]},
+            "messages[0].content",
+            True,
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            TOOL_RESULT | {"content": [{"type": "thinking", "thinking": "x"}]}
+                        ],
+                    }
+                ]
+            },
+            "messages[0].content[0].content[0]",
+            True,
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {
+                                "type": "document",
+                                "source": {"type": "content", "content": [PICTURE]},
+                            }
+                        ],
+                    }
+                ]
+            },
+            "messages[0].content[0].source.content[0]",
+            True,
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {
+                                "type": "search_result",
+                                "title": "T",
+                                "source": "S",
+                                "content": [PICTURE],
+                            }
+                        ],
+                    }
+                ]
+            },
+            "messages[0].content[0].content[0]",
+            True,
+        ),
+    ],
+)
+def test_what_has_no_like_elsewhere(body: dict[str, Any], field: str, grave: bool) -> None:
+    """Content that only Anthropic takes is a grave loss by its place, a hint is announced."""
+    _, losses = read(body)
+    assert lost(losses) == {field: grave} and all(loss.why for loss in losses.all)
+
+
+def test_a_result_keeps_its_words_and_pictures() -> None:
+    """Results stand before the words beside them; a bare string is their text."""
+    content = [
+        {"type": "text", "text": "x"},
+        TOOL_RESULT | {"content": [{"type": "text", "text": "r"}, PICTURE]},
+        TOOL_RESULT | {"content": "s"},
+        TOOL_RESULT,
+    ]
+    told, losses = read({"messages": [{"role": "user", "content": content}]})
+    picture = Media(kind="image", source=Source(kind="url", data="u"))
+    assert told.turns == (
+        Turn(
+            role="tool",
+            parts=(
+                ToolResult(id="t", parts=(Text(text="r"), picture)),
+                ToolResult(id="t", parts=(Text(text="s"),)),
+                ToolResult(id="t"),
+            ),
+        ),
+        said("x"),
+    )
+    assert not losses.all
+
+
+FORMS: tuple[tuple[str, str, Literal["char", "page", "block"]], ...] = (
+    ("char_location", "char_index", "char"),
+    ("page_location", "page_number", "page"),
+    ("content_block_location", "block_index", "block"),
+)
+CITED: list[tuple[dict[str, Any], Citation]] = [
+    (
+        {
+            "type": form,
+            "cited_text": "q",
+            "document_title": "t",
+            "document_index": 1,
+            f"start_{name}": 2,
+            f"end_{name}": 3,
+            "file_id": "file_1",
+        },
+        Citation(
+            kind="document",
+            quote="q",
+            title="t",
+            source=1,
+            source_start=2,
+            source_end=3,
+            unit=unit_of,
+            file_id="file_1",
+        ),
+    )
+    for form, name, unit_of in FORMS
+] + [
+    (
+        {
+            "type": "web_search_result_location",
+            "cited_text": "q",
+            "url": "u",
+            "title": "t",
+            "encrypted_index": "e",
+        },
+        Citation(kind="url", quote="q", url="u", title="t", sealed="e"),
+    ),
+    (
+        {
+            "type": "search_result_location",
+            "cited_text": "q",
+            "source": "s",
+            "title": "t",
+            "search_result_index": 1,
+            "start_block_index": 2,
+            "end_block_index": 3,
+        },
+        Citation(
+            kind="search",
+            quote="q",
+            url="s",
+            title="t",
+            source=1,
+            source_start=2,
+            source_end=3,
+            unit="block",
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("told", "citation"), CITED, ids=[str(one["type"]) for one, _ in CITED])
+def test_citations_in_every_form(told: dict[str, Any], citation: Citation) -> None:
+    """Each field of Anthropic's five forms is read, streamed, written and sent back."""
+    body = {"content": [{"type": "text", "text": "x", "citations": [told, {"type": "new"}, 4]}]}
+    answer = UPSTREAM.read_answer(body)
+    text = Text(text="x", citations=(citation,))
+    assert answer.choices[0].parts == (text,)
+    block = CLIENT.write_answer(answer, TOLD)["content"][0]
+    assert block == {"type": "text", "text": "x", "citations": [told]}
+    streamed = seen_by_sdk(stream_of(events_of(answer))).content[0].to_dict()
+    assert streamed["citations"] == [told]
+    sent, losses = written(asks(said("a"), Turn(role="assistant", parts=(text,))))
+    back = {key: value for key, value in told.items() if key != "file_id"}
+    assert sent["messages"][1]["content"][0]["citations"] == [back] and not losses.all
+    messages = [{"role": "assistant", "content": [block]}]
+    assert read({"messages": messages})[0].turns[0].parts == (text,)
+
+
+@pytest.mark.parametrize(("told", "citation"), CITED, ids=[str(one["type"]) for one, _ in CITED])
+def test_citations_that_say_little(told: dict[str, Any], citation: Citation) -> None:
+    """What nobody said is empty or 0 for a client, and Anthropic never gets such a one back."""
+    bare = {"type": told["type"]} | {
+        key: True for key in told if key.endswith(("_index", "_number")) and key[0] in "sed"
+    }
+    answer = UPSTREAM.read_answer({"content": [{"type": "text", "text": "x", "citations": [bare]}]})
+    (text,) = answer.choices[0].parts
+    unit_of = citation.unit
+    assert text == Text(text="x", citations=(Citation(kind=citation.kind, unit=unit_of),))
+    body = CLIENT.write_answer(answer, TOLD)
+    Message.model_validate_json(json.dumps(body), strict=True)
+    empty = {
+        key: 0 if isinstance(value, int) else None if key.endswith("title") else ""
+        for key, value in told.items()
+        if key not in ("type", "file_id")
+    }
+    assert body["content"][0]["citations"] == [{"type": told["type"]} | empty]
+    sent, losses = written(asks(said("a"), Turn(role="assistant", parts=(text, Text(text="y")))))
+    assert "citations" not in sent["messages"][1]["content"][0]
+    assert lost(losses) == {"messages[1].content[0].citations": False}
+
+
+CALLED = Turn(role="assistant", parts=(ToolCall(id="c", name="f"),))
+ANSWERED = Turn(role="tool", parts=(ToolResult(id="c"),))
+IMAGE = Media(kind="image", source=Source(kind="base64", data=PNG, media_type="image/png"))
+F = (Tool(name="f"),)
+
+
+def detailed(detail: str) -> Media:
+    return Media(kind="image", source=IMAGE.source, detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("asked", "can", "wanted"),
+    [
+        ({"sampling": Sampling(seed=0)}, {}, {"seed": False}),
+        ({"sampling": Sampling(presence_penalty=1.0)}, {}, {"presence_penalty": False}),
+        ({"sampling": Sampling(frequency_penalty=1.0)}, {}, {"frequency_penalty": False}),
+        ({"sampling": Sampling(logit_bias={"1": 2})}, {}, {"logit_bias": False}),
+        ({"sampling": Sampling(logprobs=True)}, {}, {"logprobs": False}),
+        ({"sampling": Sampling(top_logprobs=2)}, {}, {"top_logprobs": False}),
+        ({"sampling": Sampling(temperature=1.5)}, {}, {"temperature": False}),
+        ({"sampling": Sampling(temperature=1.0)}, {}, {}),
+        ({"sampling": Sampling(temperature=0.9)}, {"max_temperature": 0.8}, {"temperature": False}),
+        ({"sampling": Sampling(temperature=0.9)}, {"temperature": False}, {"temperature": False}),
+        ({"sampling": Sampling(top_p=0.9)}, {"top_p": False}, {"top_p": False}),
+        ({"sampling": Sampling(top_k=9)}, {"top_k": False}, {"top_k": False}),
+        (
+            {"sampling": Sampling(temperature=0.9, top_p=0.9)},
+            {"temperature_and_top_p": False},
+            {"top_p": False},
+        ),
+        ({"sampling": Sampling(top_p=0.9)}, {"temperature_and_top_p": False}, {}),
+        ({"stop": (" ", "a")}, {}, {"stop": False}),
+        ({"stop": ("a", "b")}, {"most_stops": 1}, {"stop": False}),
+        ({"stop": ("a", "b")}, {"most_stops": 2}, {}),
+        ({"verbosity": "low"}, {}, {"verbosity": False}),
+        ({"metadata": {"a": "b"}}, {}, {"metadata": False}),
+        ({"store": True}, {}, {"store": False}),
+        ({"store": False}, {}, {}),
+        ({"cache_key": "k"}, {}, {"prompt_cache_key": False}),
+        ({"cache_all": CacheMark()}, {"cache_marks": False}, {"cache_control": False}),
+        ({"user": "u"}, {"user": False}, {"user": False}),
+        ({"service_tier": "flex"}, {}, {"service_tier": False}),
+        ({"service_tier": "auto"}, {"service_tiers": False}, {"service_tier": False}),
+        ({"n": 2}, {}, {"n": True}),
+        ({"n": 1}, {}, {}),
+        ({"modalities": ("text", "image")}, {}, {"modalities": True}),
+        ({"modalities": ("text",), "audio": {"voice": "v"}}, {}, {"audio": False}),
+        ({"output": OutputFormat(kind="json")}, {}, {"response_format": True}),
+        (
+            {"output": OutputFormat(kind="schema", schema={})},
+            {"json_schema": False},
+            {"response_format": True},
+        ),
+        ({"tools": F}, {"tools": False}, {"tools[0]": True}),
+        ({"tools": (*F, Tool(name="g", kind="custom"))}, {}, {"tools[1]": True}),
+        (
+            {"tools": (Tool(name="f", strict=True),)},
+            {"strict_tools": False},
+            {"tools[0].strict": False},
+        ),
+        ({"tools": (Tool(name="f", strict=False),)}, {"strict_tools": False}, {}),
+        (
+            {"tools": (Tool(name="f", cache=CacheMark()),)},
+            {"cache_marks": False},
+            {"cache_control": False},
+        ),
+        (
+            {"tools": F, "tool_choice": ToolChoice(mode="named", names=("f",))},
+            {"forced_tools": False},
+            {"tool_choice": True},
+        ),
+        ({"tools": F, "tool_choice": ToolChoice(mode="named", names=("f", "g"))}, {}, None),
+        (
+            {"tools": F, "parallel": False},
+            {"parallel_switch": False},
+            {"parallel_tool_calls": False},
+        ),
+        ({"tools": F, "parallel": True}, {"parallel_switch": False}, {}),
+        ({"reasoning": ReasoningWish(summary="auto")}, {}, {"reasoning.summary": False}),
+        (
+            {"reasoning": ReasoningWish(effort="low")},
+            {"reasoning": ()},
+            {"reasoning_effort": False},
+        ),
+        ({"reasoning": ReasoningWish(effort="none")}, {"reasoning": ()}, {}),
+        (
+            {"reasoning": ReasoningWish(enabled=False)},
+            {"efforts": ("low",)},
+            {"reasoning_effort": False},
+        ),
+        ({"reasoning": ReasoningWish(effort="minimal")}, {}, {"reasoning_effort": False}),
+        (
+            {"reasoning": ReasoningWish(budget=9000), "max_tokens": 9000},
+            {"reasoning": ("budget",)},
+            {"reasoning_effort": False},
+        ),
+        (
+            {"reasoning": ReasoningWish(budget=9000), "max_tokens": 9001},
+            {"reasoning": ("budget",)},
+            {},
+        ),
+        (
+            {"reasoning": ReasoningWish(budget=9), "max_tokens": 1024},
+            {"reasoning": ("budget",)},
+            {"reasoning_effort": False},
+        ),
+        (
+            {"turns": (Turn(role="user", parts=(Text(text="a"),), name="eve"),)},
+            {},
+            {"messages[0].name": False},
+        ),
+        (
+            {"turns": (Turn(role="system", parts=(Text(text="a"), IMAGE)), said("b"))},
+            {},
+            {"messages[0].content[1]": True},
+        ),
+        (
+            {"turns": (user(Text(text="a"), detailed("low")),)},
+            {},
+            {"messages[0].content[1].detail": False},
+        ),
+        ({"turns": (user(Text(text="a"), detailed("auto")),)}, {}, {}),
+        (
+            {"turns": (said("a"), Turn(role="assistant", parts=(Text(text="b"), IMAGE)))},
+            {},
+            {"messages[1].content[1]": True},
+        ),
+        (
+            {
+                "turns": (
+                    said("a"),
+                    CALLED,
+                    Turn(role="tool", parts=(ToolResult(id="c", parts=(Text(text="x"), IMAGE)),)),
+                )
+            },
+            {"images": False},
+            {"messages[2].content[0].content[1]": True},
+        ),
+        (
+            {"turns": (user(Text(text="a"), Media(kind="file", source=IMAGE.source)),)},
+            {"files": False},
+            {"messages[0].content[1]": True},
+        ),
+        (
+            {"turns": (user(Text(text="a"), Media(kind="video", source=IMAGE.source)),)},
+            {},
+            {"messages[0].content[1]": True},
+        ),
+        (
+            {"turns": (user(Text(text="a", cache=CacheMark())),)},
+            {"cache_marks": False},
+            {"cache_control": False},
+        ),
+    ],
+)
+def test_losses_have_the_clients_words(
+    asked: dict[str, Any], can: dict[str, Any], wanted: dict[str, bool] | None
+) -> None:
+    """Each loss is named as its client said it, says why, and is grave where the answer differs."""
+    _, losses = written(Conversation(**({"model": "chat", "turns": (said("hi"),)} | asked)), **can)
+    assert lost(losses) == ({"tool_choice": True} if wanted is None else wanted)
+    assert all(loss.why for loss in losses.all)
+
+
+@pytest.mark.parametrize(
+    ("asked", "can", "name", "value"),
+    [
+        ({"sampling": Sampling(temperature=1.5)}, {}, "temperature", 1.0),
+        ({"sampling": Sampling(temperature=1.5)}, {"max_temperature": 0.7}, "temperature", 0.7),
+        ({"sampling": Sampling(temperature=1.5)}, {"max_temperature": 2.0}, "temperature", 1.0),
+        ({"stop": ("a", "b", " ")}, {"most_stops": 1}, "stop_sequences", ["a"]),
+        ({"stop": (" ",)}, {}, "stop_sequences", None),
+        ({"service_tier": "priority"}, {}, "service_tier", "auto"),
+        ({"service_tier": "default"}, {}, "service_tier", "standard_only"),
+        ({"user": "u"}, {}, "metadata", {"user_id": "u"}),
+        (
+            {"cache_all": CacheMark(ttl="5m")},
+            {},
+            "cache_control",
+            {"type": "ephemeral", "ttl": "5m"},
+        ),
+        ({"stream": True}, {}, "stream", True),
+        ({"tool_choice": ToolChoice(mode="auto")}, {}, "tool_choice", None),
+        ({"tools": F, "parallel": True}, {}, "tool_choice", None),
+        (
+            {"tools": F, "parallel": False},
+            {},
+            "tool_choice",
+            {"type": "auto", "disable_parallel_tool_use": True},
+        ),
+        (
+            {"tools": F, "parallel": True, "tool_choice": ToolChoice(mode="required")},
+            {},
+            "tool_choice",
+            {"type": "any", "disable_parallel_tool_use": False},
+        ),
+        (
+            {"tools": F, "parallel": False, "tool_choice": ToolChoice(mode="none")},
+            {},
+            "tool_choice",
+            {"type": "none"},
+        ),
+        (
+            {"tools": F, "tool_choice": ToolChoice(mode="named", names=("f", "g"))},
+            {},
+            "tool_choice",
+            {"type": "any"},
+        ),
+        (
+            {"tools": (Tool(name="f", description="d", parameters={"properties": {}}),)},
+            {},
+            "tools",
+            [
+                {
+                    "name": "f",
+                    "description": "d",
+                    "input_schema": {"type": "object", "properties": {}},
+                }
+            ],
+        ),
+        (
+            {"tools": F},
+            {},
+            "tools",
+            [{"name": "f", "input_schema": {"type": "object", "properties": {}}}],
+        ),
+        ({"reasoning": ReasoningWish(effort="low")}, {"output_cap": 77}, "max_tokens", 77),
+        ({"max_tokens": 5}, {"output_cap": 77}, "max_tokens", 5),
+        (
+            {"reasoning": ReasoningWish(effort="low")},
+            {"reasoning": ("budget",)},
+            "max_tokens",
+            4096 + 2048,
+        ),
+        (
+            {"reasoning": ReasoningWish(enabled=True)},
+            {"reasoning": ("budget",)},
+            "thinking",
+            {"type": "enabled", "budget_tokens": 8192},
+        ),
+        (
+            {"reasoning": ReasoningWish(effort="low", shown=False)},
+            {"reasoning": ("budget",)},
+            "thinking",
+            {"type": "enabled", "budget_tokens": 2048, "display": "omitted"},
+        ),
+        (
+            {"reasoning": ReasoningWish(effort="low", shown=True)},
+            {"reasoning": ("budget",)},
+            "thinking",
+            {"type": "enabled", "budget_tokens": 2048, "display": "summarized"},
+        ),
+        (
+            {"reasoning": ReasoningWish(budget=2000, effort="low"), "max_tokens": 9000},
+            {},
+            "output_config",
+            {"effort": "low"},
+        ),
+        (
+            {"reasoning": ReasoningWish(budget=2000, effort="low"), "max_tokens": 9000},
+            {},
+            "thinking",
+            {"type": "enabled", "budget_tokens": 2000},
+        ),
+        ({"reasoning": ReasoningWish(summary="auto")}, {}, "thinking", None),
+        (
+            {"reasoning": ReasoningWish(enabled=False)},
+            {"efforts": ("low",), "reasoning": ("budget",)},
+            "output_config",
+            None,
+        ),
+    ],
+)
+def test_what_is_sent(asked: dict[str, Any], can: dict[str, Any], name: str, value: Any) -> None:
+    """Each wish stands under Anthropic's own name for it, or is left out."""
+    body, _ = written(Conversation(**({"model": "chat", "turns": (said("hi"),)} | asked)), **can)
+    assert body.get(name) == value
+
+
+@pytest.mark.parametrize(
+    ("turns", "thinks"),
+    [
+        ((said("a"), CALLED, ANSWERED), False),
+        ((said("a"), CALLED, ANSWERED, said("b")), False),
+        ((said("a"), CALLED), True),
+        ((said("a"),), True),
+        (
+            (
+                said("a"),
+                Turn(
+                    role="assistant",
+                    parts=(
+                        Reasoning(text="x", signature=Signature(origin=OWN, value="s")),
+                        *CALLED.parts,
+                    ),
+                ),
+                ANSWERED,
+            ),
+            True,
+        ),
+        (
+            (
+                said("a"),
+                Turn(role="assistant", parts=(Reasoning(text="x"), *CALLED.parts)),
+                ANSWERED,
+            ),
+            False,
+        ),
+        (
+            (
+                said("a"),
+                Turn(
+                    role="assistant",
+                    parts=(
+                        Reasoning(text="x", signature=Signature(origin="gemini", value="s")),
+                        *CALLED.parts,
+                    ),
+                ),
+                ANSWERED,
+            ),
+            False,
+        ),
+    ],
+)
+def test_a_budget_wants_thinking_before_calls(turns: tuple[Turn, ...], thinks: bool) -> None:
+    """Only Anthropic's own signed thinking lets it go on with results by a budget."""
+    body, _ = written(asks(*turns, reasoning=ReasoningWish(effort="low")), **BUDGET)
+    assert ("thinking" in body) is thinks
+
+
+@pytest.mark.parametrize(
+    ("media", "source"),
+    [
+        (
+            Media(kind="image", source=Source(kind="url", data="u")),
+            {"type": "url", "url": "u"},
+        ),
+        (
+            Media(kind="file", source=Source(kind="file", data="file_1")),
+            {"type": "file", "file_id": "file_1"},
+        ),
+        (
+            Media(kind="file", source=Source(kind="text", data="w")),
+            {"type": "text", "media_type": "text/plain", "data": "w"},
+        ),
+        (
+            Media(kind="file", source=Source(kind="base64", data="JVBERi0=")),
+            {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+        ),
+        (
+            Media(
+                kind="file",
+                source=Source(kind="base64", data="e30=", media_type="application/json"),
+            ),
+            {"type": "text", "media_type": "text/plain", "data": "{}"},
+        ),
+        (
+            Media(kind="file", source=Source(kind="base64", data="YQ==", media_type="text/html")),
+            {"type": "text", "media_type": "text/plain", "data": "a"},
+        ),
+        (
+            Media(kind="file", source=Source(kind="base64", data="AA==", media_type="a/zip")),
+            None,
+        ),
+        (Media(kind="file", source=Source(kind="base64", data="AA==")), None),
+        (Media(kind="image", source=Source(kind="text", data="w")), None),
+    ],
+)
+def test_media_in_the_form_that_anthropic_takes(
+    media: Media, source: dict[str, Any] | None
+) -> None:
+    """A PDF as it is, texts as text, addresses and files by name, and all else is a grave loss."""
+    body, losses = written(asks(user(Text(text="x"), media)))
+    told = body["messages"][0]["content"][1:]
+    assert [block["source"] for block in told] == ([] if source is None else [source])
+    assert lost(losses) == ({"messages[0].content[1]": True} if source is None else {})
+
+
+def test_documents_that_are_no_text_are_refused() -> None:
+    """What says to be text and is none is the client's to mend, by its place."""
+    for data in ("/w==", "%"):
+        source = Source(kind="base64", data=data, media_type="text/plain")
+        with pytest.raises(InvalidRequest) as refused:
+            written(asks(user(Media(kind="file", source=source))))
+        assert refused.value.param == "messages[0].content[0]"
+
+
+def test_a_mark_inside_a_result_stands_on_it() -> None:
+    """Anthropic takes a mark on the result and none within; a custom call's text is its input."""
+    call = ToolCall(id="c", name="f", arguments="free", custom=True, cache=CacheMark())
+    inner = (Text(text="x", cache=CacheMark(ttl="1h")), Text(text=" "), IMAGE)
+    result = ToolResult(id="c", parts=inner, is_error=True)
+    turns = (
+        said("a"),
+        Turn(role="assistant", parts=(call,)),
+        Turn(role="tool", parts=(result, ToolResult(id="c", cache=CacheMark()))),
+    )
+    body, losses = written(asks(*turns))
+    mark = {"type": "ephemeral"}
+    used = {"type": "tool_use", "id": "c", "name": "f", "input": {"input": "free"}}
+    assert body["messages"][1]["content"] == [used | {"cache_control": mark}]
+    assert body["messages"][2]["content"] == [
+        {
+            "type": "tool_result",
+            "tool_use_id": "c",
+            "content": [
+                {"type": "text", "text": "x"},
+                {
+                    "type": "image",
+                    "source": {"type": "base64", "media_type": "image/png", "data": PNG},
+                },
+            ],
+            "is_error": True,
+            "cache_control": mark | {"ttl": "1h"},
+        },
+        {"type": "tool_result", "tool_use_id": "c", "cache_control": mark},
+    ]
+    assert not losses.all
+
+
+def frames_of(*blocks: dict[str, Any], stop: str = "end_turn", **usage: Any) -> list[Frame]:
+    opened = [
+        event("content_block_start", index=at, content_block=block)
+        for at, block in enumerate(blocks)
+    ]
+    end = event(
+        "message_delta",
+        delta={"stop_reason": stop, "stop_sequence": "S"},
+        usage={"output_tokens": 5} | usage,
+    )
+    return [BEGUN, *opened, end, event("message_stop")]
+
+
+def folded_of(frames: list[Frame]) -> Answer:
+    reader = UPSTREAM.stream_reader()
+    return folded([told for frame in frames for told in reader.read(frame)] + reader.end())
+
+
+def test_blocks_that_begin_full() -> None:
+    """What an upstream tells in a block's first event is no less told."""
+    cited, citation = CITED[0]
+    got = folded_of(
+        frames_of(
+            {"type": "text", "text": "a", "citations": [cited]},
+            {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+            {"type": "redacted_thinking", "data": "c2ln"},
+            {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}},
+            {"type": "thinking", "thinking": "x", "signature": "lp1::"},
+            stop="stop_sequence",
+        )
+    )
+    own = Signature(origin=OWN, value="c2ln")
+    assert got.choices == (
+        Choice(
+            parts=(
+                Text(text="a", citations=(citation,)),
+                Reasoning(text="hm", signature=own),
+                Reasoning(signature=own, redacted=True),
+                ToolCall(id="t", name="f", arguments='{"a":1}'),
+                Reasoning(text="x"),
+            ),
+            stop="stop_sequence",
+            stop_sequence="S",
+        ),
+    )
+    assert (got.id, got.model) == ("m", "c")
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        ({"input_tokens": 7}, Usage(7, 5, reported=True)),
+        ({"cache_read_input_tokens": 2}, Usage(3, 5, 2, reported=True)),
+        (
+            {
+                "cache_creation_input_tokens": 4,
+                "cache_creation": {"ephemeral_1h_input_tokens": 9},
+            },
+            Usage(5, 5, reported=True, cache_write_tokens=4, cache_write_1h_tokens=4),
+        ),
+        ({"output_tokens_details": {"thinking_tokens": 3}}, Usage(1, 5, 0, 3, True)),
+        ({"output_tokens_details": {"thinking_tokens": 30}}, Usage(1, 5, 0, 5, True)),
+        ({"input_tokens": None}, Usage(1, 5, reported=True)),
+        ({"output_tokens": 10**9}, Usage(1, 10**9, reported=True)),
+        ({"output_tokens": 10**9 + 1}, Usage()),
+        ({"cache_read_input_tokens": -1}, Usage()),
+        ({"cache_creation_input_tokens": True}, Usage()),
+        ({"cache_creation": {"ephemeral_1h_input_tokens": "4"}}, Usage()),
+        ({"output_tokens_details": {"thinking_tokens": 1.5}}, Usage()),
+        ({"output_tokens": None}, Usage(1, 5, reported=True)),
+    ],
+)
+def test_counts_of_a_stream(usage: dict[str, Any], told: Usage) -> None:
+    """The last count of each kind counts, and one that can't be makes the report none."""
+    given: dict[str, Any] = {"output_tokens": 5} | {k: v for k, v in usage.items() if v is not None}
+    got = folded_of(frames_of(**given)).usage
+    assert got == told
+    body = {"content": [], "usage": {"input_tokens": 1, **given}}
+    assert UPSTREAM.read_answer(body).usage == told
+    if told.reported:
+        again = UPSTREAM.read_answer(
+            CLIENT.write_answer(
+                Answer(id="", model="", choices=(Choice(parts=(), stop="end"),), usage=told), TOLD
+            )
+        )
+        assert again.usage == told
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        ({"type": "overloaded_error", "message": "busy"}, "overloaded_error", "busy"),
+        ({"type": "rate_limit_error", "message": "slow"}, "rate_limit_error", "slow"),
+    ],
+)
+def test_an_upstreams_words_about_its_failure(error: dict[str, Any], code: str, words: str) -> None:
+    """Whole or streamed, named or not, an error says what Anthropic said."""
+    for body in ({"type": "error", "error": error}, {"error": error}):
+        with pytest.raises(UpstreamError, match=words) as failed:
+            UPSTREAM.read_answer(body)
+        assert failed.value.upstream_code == code
+        for name in ("", "error"):
+            reader = UPSTREAM.stream_reader()
+            (broken,) = reader.read(Frame(json.dumps(body).encode(), name))
+            assert isinstance(broken, Broken) and isinstance(broken.error, UpstreamError)
+            assert (broken.error.upstream_code, str(broken.error)) == (code, words)
+    (broken,) = UPSTREAM.stream_reader().read(Frame(b"{no", "error"))
+    assert isinstance(broken, Broken)
+
+
+def test_an_answer_without_its_frame() -> None:
+    """What an imitator leaves out is empty, and its tier is told where it is known."""
+    got = UPSTREAM.read_answer({"content": [{"type": "text"}, {"type": "tool_use", "input": 4}]})
+    assert got.choices == (
+        Choice(parts=(Text(text=""), ToolCall(id="", name="", arguments="{}")), stop=None),
+    )
+    assert (got.id, got.model, got.usage, got.service_tier) == ("", "", Usage(), None)
+    for told, tier in (("standard", "default"), ("priority", "priority"), ("batch", None)):
+        usage = {"input_tokens": 1, "output_tokens": 1, "service_tier": told}
+        body = {"content": [], "stop_reason": "odd", "usage": usage}
+        assert UPSTREAM.read_answer(body).service_tier == tier
+        assert UPSTREAM.read_answer(body).choices[0].stop == "end"
+
+
+@pytest.mark.parametrize(
+    ("part", "blocks"),
+    [
+        (Refusal(text="no"), [{"type": "text", "text": "no", "citations": None}]),
+        (Refusal(text=""), []),
+        (Text(text=""), []),
+        (Reasoning(), []),
+        (Reasoning(redacted=True), []),
+        (
+            Media(kind="audio", source=Source(kind="base64", data="x"), transcript="hi"),
+            [{"type": "text", "text": "hi", "citations": None}],
+        ),
+        (
+            Media(kind="image", source=Source(kind="url", data="u")),
+            [{"type": "text", "text": "u", "citations": None}],
+        ),
+        (
+            ToolCall(id="a.b", name="f", arguments=""),
+            [{"type": "tool_use", "id": "lpx_612e62", "name": "f", "input": {}}],
+        ),
+    ],
+)
+def test_parts_for_a_client(part: Part, blocks: list[dict[str, Any]]) -> None:
+    """Whole and streamed alike, each part is a block that Anthropic's own types know, or none."""
+    choice = Choice(parts=(part,), stop="end")
+    answer = Answer(id="a", model="m", choices=(choice,), usage=Usage())
+    assert CLIENT.write_answer(answer, TOLD)["content"] == blocks
+    told = [block.to_dict() for block in seen_by_sdk(stream_of(events_of(answer))).content]
+    bare = [{k: v for k, v in block.items() if v is not None} for block in blocks]
+    assert told == bare
+
+
+@pytest.mark.parametrize("kind", ["image", "document"])
+def test_files_by_their_ids(kind: str) -> None:
+    """A picture or a document that Anthropic keeps is named by its id, there and back."""
+    block = {"type": kind, "source": {"type": "file", "file_id": "file_1"}}
+    told, losses = read({"messages": [{"role": "user", "content": [block]}]})
+    (media,) = told.turns[0].parts
+    assert isinstance(media, Media)
+    assert media.source == Source(kind="file", data="file_1") and not losses.all
+    assert written(told)[0]["messages"][0]["content"] == [block]

@@ -24,6 +24,7 @@ from proxy_core.dialects._canonical import (
     Broken,
     Choice,
     Citation,
+    Closed,
     Conversation,
     Counted,
     Event,
@@ -40,7 +41,7 @@ from proxy_core.dialects._canonical import (
     ToolCall,
 )
 from proxy_core.dialects._chat import CHAT_CODEC
-from proxy_core.dialects._codec import Frame, Told
+from proxy_core.dialects._codec import Frame, Losses, Told
 from proxy_core.dialects._fold import events_of, folded
 
 FEW = settings(max_examples=20, deadline=None)
@@ -251,6 +252,87 @@ def test_the_sdk_gathers_the_same_message(answer: Answer) -> None:
         told = {name: value for name, value in mine["message"].items() if value}
         assert bare({name: theirs["message"][name] for name in told}) == bare(told)
     assert gathered["usage"] == whole["usage"]
+
+
+def claudes(value: str, **more: Any) -> Reasoning:
+    return Reasoning(signature=Signature(origin="anthropic.messages", value=value), **more)
+
+
+FIRST, SECOND = claudes("s1", text="First I look."), claudes("s2", text="Then I act.")
+HIDDEN = claudes("s3", redacted=True)
+HI, USE = Text(text="Hi."), ToolCall(id="call_1", name="f", arguments="{}")
+INTERLEAVED: tuple[tuple[Part, ...], ...] = (
+    (FIRST, SECOND, HI, USE),
+    (FIRST, HI, SECOND, USE),
+    (FIRST, USE, SECOND, ToolCall(id="call_2", name="g", arguments="{}")),
+    (HI, FIRST, HIDDEN, USE),
+    (HIDDEN, HI, FIRST, SECOND, USE, HIDDEN),
+    (HI, Reasoning(text="Nobody signs."), USE),
+    (HI, FIRST, SECOND),
+)
+
+
+def in_letters(parts: tuple[Part, ...]) -> Iterable[Event]:
+    answer = Answer(id="a", model="m", choices=(Choice(parts=parts, stop="end"),), usage=Usage())
+    for event in events_of(answer):
+        if isinstance(event, Piece) and len(event.text) > 2:
+            yield from (Piece(index=event.index, text=letter) for letter in event.text)
+        else:
+            yield event
+
+
+def sent_back(message: Any) -> tuple[Part, ...]:
+    """The parts of a message that a client puts into its history as it got it."""
+    echo = json.loads(json.dumps(message))
+    told = CHAT_CODEC.read_request({"model": "m", "messages": [echo]}, Losses())
+    return told.turns[0].parts
+
+
+@pytest.mark.parametrize("parts", INTERLEAVED)
+def test_thinking_comes_back_where_it_stood(parts: tuple[Part, ...]) -> None:
+    """Anthropic refuses blocks in another order: the SDK's message holds it, whole and gathered."""
+    answer = Answer(id="a", model="m", choices=(Choice(parts=parts, stop="end"),), usage=Usage())
+    whole = ChatCompletion.model_validate(CHAT_CODEC.write_answer(answer, TOLD))
+    assert sent_back(whole.choices[0].message.model_dump(exclude_none=True)) == parts
+    state = ChatCompletionStreamState()
+    for chunk in chunks_in(streamed(in_letters(parts))):
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    gathered = state.current_completion_snapshot.choices[0].message
+    assert sent_back(gathered.model_dump(exclude_none=True)) == parts
+
+
+@pytest.mark.parametrize("parts", INTERLEAVED)
+def test_details_that_a_client_did_not_join_are_joined(parts: tuple[Part, ...]) -> None:
+    """Who keeps the pieces of ``reasoning_details`` as they came brings the same thinking back."""
+    message: dict[str, Any] = {"role": "assistant", "content": "", "reasoning_details": []}
+    for chunk in chunks_in(streamed(in_letters(parts))):
+        for choice in chunk["choices"]:
+            message["content"] += choice["delta"].get("content") or ""
+            message["reasoning_details"] += choice["delta"].get("reasoning_details", [])
+    thoughts = [part for part in parts if isinstance(part, Reasoning)]
+    assert [part for part in sent_back(message) if isinstance(part, Reasoning)] == thoughts
+
+
+def test_texts_that_became_one_do_not_move_the_thinking() -> None:
+    """A message has one text, however many the answer had, before its thinking and behind it."""
+    more = Text(text=" And more.")
+    for parts in ((FIRST, HI, more, SECOND, USE), (FIRST, HI, SECOND, more, USE)):
+        answer = folded(in_letters(parts))
+        whole = CHAT_CODEC.write_answer(answer, TOLD)["choices"][0]["message"]
+        joined = (FIRST, Text(text="Hi. And more."), SECOND, USE)
+        assert sent_back(whole) == joined
+
+
+@pytest.mark.parametrize("indexes", [(0, 1), (0, 0), (None, None)])
+def test_others_indexes_leave_thinking_first(indexes: tuple[Any, Any]) -> None:
+    """Where the details of another producer only count, thinking stands before what was said."""
+    details = [
+        {"type": "reasoning.text", "text": text, "signature": text, "index": index}
+        for text, index in zip("ab", indexes, strict=True)
+    ]
+    parts = sent_back({"role": "assistant", "content": "Hi.", "reasoning_details": details})
+    assert [type(part) for part in parts] == [Reasoning, Reasoning, Text]
+    assert [part.text for part in parts if isinstance(part, Reasoning)] == ["a", "b"]
 
 
 def test_the_official_client_reads_our_bytes() -> None:
@@ -546,3 +628,536 @@ def test_no_chunk_surprises_the_reader(chunks: list[Any]) -> None:
         if isinstance(event, Opened | Piece):
             assert ((event.choice, event.index) in seen) is isinstance(event, Piece)
             seen[event.choice, event.index] = "open"
+
+
+# Each word of an upstream's chunk by itself.
+
+
+GOOGLE = {"extra_content": {"google": {"thought_signature": "s"}}}
+OWN_SIGNED = Signature(origin="openai.chat", value="s")
+NOTE = {"type": "url_citation", "url_citation": {"url": "u", "title": "t"}}
+LINK = Citation(kind="url", url="u", title="t")
+AT_A = Source(kind="url", data="https://a.example/b.png")
+PICTURE = {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}
+SURE = [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "parts"),
+    [
+        ([{"content": "a"}, {"content": "b", "role": "assistant"}], (Text(text="ab"),)),
+        ([{"content": ""}, {"content": None}, {"content": 7}, {}], ()),
+        (
+            [{"content": "a", "refusal": "n"}, {"refusal": "o"}],
+            (Text(text="a"), Refusal(text="no")),
+        ),
+        (
+            [
+                {"content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "n"}]},
+                {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}]}]},
+                {"content": [PICTURE]},
+                {"content": "b"},
+            ],
+            (
+                Text(text="a"),
+                Refusal(text="n"),
+                Reasoning(text="h"),
+                Media(kind="image", source=AT_A),
+                Text(text="b"),
+            ),
+        ),
+        (
+            [{"content": "a"}, {"annotations": [NOTE, 7]}, {"content": "b", **GOOGLE}],
+            (Text(text="ab", citations=(LINK,), signature=OWN_SIGNED),),
+        ),
+        ([{"annotations": [NOTE]}], (Text(text="", citations=(LINK,)),)),
+        ([GOOGLE], (Text(text="", signature=OWN_SIGNED),)),
+        (
+            [{"content": "a"}, {"images": [{**PICTURE, **GOOGLE}, 7]}, {"content": "b"}],
+            (
+                Text(text="a"),
+                Media(kind="image", source=AT_A, signature=OWN_SIGNED),
+                Text(text="b"),
+            ),
+        ),
+        (
+            [{"content": "a"}, {"audio": {"transcript": "t", "expires_at": 5}}],
+            (
+                Text(text="a"),
+                Media(kind="audio", source=Source(kind="base64", data=""), transcript="t"),
+            ),
+        ),
+        (
+            [{"audio": {"id": "x", "data": "aGk="}}, {"audio": {"id": "y"}}, {"audio": 7}],
+            (Media(kind="audio", source=Source(kind="base64", data="aGk="), id="x"),),
+        ),
+        (
+            [
+                {"tool_calls": [{"index": 0, "id": "c", "custom": {"name": "p", "input": "x"}}]},
+                {"tool_calls": [{"index": 0, "custom": {"input": "y"}}]},
+            ],
+            (ToolCall(id="c", name="p", arguments="xy", custom=True),),
+        ),
+        (
+            [{"tool_calls": [{"index": 0, "id": "c", "custom": {"name": "p"}}]}],
+            (ToolCall(id="c", name="p", arguments="", custom=True),),
+        ),
+        (
+            [
+                {"content": "a"},
+                {"tool_calls": [{**call(index=0, id="c", name="f"), **GOOGLE}]},
+                {"tool_calls": [call(index=0, arguments="{}")]},
+            ],
+            (Text(text="a"), ToolCall(id="c", name="f", signature=OWN_SIGNED)),
+        ),
+        (
+            [
+                {"tool_calls": [call(id="c", name="f", arguments="")]},
+                {"tool_calls": [call(id="d", name="g", arguments="{}")]},
+                {"tool_calls": [call(id="c", arguments='{"a":1}')]},
+            ],
+            (ToolCall(id="c", name="f", arguments='{"a":1}'), ToolCall(id="d", name="g")),
+        ),
+        (
+            [
+                {"tool_calls": [call(index=0, id="c", name="f")]},
+                {"tool_calls": [call(index=0, id="d", arguments="{}")]},
+            ],
+            (ToolCall(id="c", name="f"),),
+        ),
+        (
+            [{"reasoning_content": "h", "content": "a"}, {"reasoning": "i"}],
+            (Reasoning(text="h"), Text(text="a"), Reasoning(text="i")),
+        ),
+        (
+            [
+                {"reasoning_details": [{"type": "reasoning.text", "text": "h", "id": "r"}]},
+                {"reasoning_details": [{"type": "reasoning.text", "text": "i", "index": True}]},
+            ],
+            (Reasoning(text="h", id="r"), Reasoning(text="i")),
+        ),
+        (
+            [
+                {"reasoning": "h"},
+                {"reasoning_details": [{"type": "reasoning.text", "signature": "s"}]},
+                {"reasoning_details": [{"type": "reasoning.encrypted"}, 7]},
+            ],
+            (Reasoning(text="h", signature=OWN_SIGNED),),
+        ),
+        (
+            [
+                {
+                    "reasoning_details": [
+                        {"type": "reasoning.summary", "summary": "h", "id": "r", "index": 0},
+                        {"type": "reasoning.encrypted", "data": "s", "id": "e", "index": 1},
+                    ]
+                },
+            ],
+            (
+                Reasoning(text="h", summary=True, id="r"),
+                Reasoning(redacted=True, signature=OWN_SIGNED, id="e"),
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("index", [0, 2])
+def test_each_word_of_a_delta_is_read(
+    deltas: list[dict[str, Any]], parts: tuple[Part, ...], index: int
+) -> None:
+    """In the order in which they come, of the choice that they are for."""
+    chunks = [delta(index=index, **one) for one in deltas]
+    events = events_in(upstream(*chunks, delta("length", index=index)))
+    (choice,) = folded(events).choices
+    assert (choice.parts, choice.stop) == (parts, "length")
+    of_choice = [event for event in events if isinstance(event, Opened | Piece | Closed | Finished)]
+    assert {event.choice for event in of_choice} == {index}
+    opened = [event.index for event in events if isinstance(event, Opened)]
+    closed = [event.index for event in events if isinstance(event, Closed)]
+    assert opened == sorted(closed) == list(range(len(parts)))
+
+
+def test_a_nameless_fragment_belongs_to_the_newest_call() -> None:
+    """Without index and id, more arguments are of the call before, and a name begins another."""
+    assert (
+        parts_of(
+            delta(tool_calls=[call(name="f", id="a", arguments='{"x"')]),
+            delta(tool_calls=[call(arguments=":1}")]),
+            delta(tool_calls=[call(name="g")]),
+            delta(tool_calls=[call(arguments=G)], finish="tool_calls"),
+        )[0]
+        == CALLS[0]
+    )
+    _, second = parts_of(
+        delta(tool_calls=[call(name="f", id="a", arguments=F)]),
+        delta("stop", tool_calls=[call(name="g"), call(arguments=G)]),
+    )
+    assert isinstance(second, ToolCall) and (second.name, second.arguments) == ("g", G)
+    assert second.id.startswith("call_") and len(second.id) > 20
+
+
+def told_by(*choices_: Any, **fields: Any) -> dict[str, Any]:
+    return {"choices": list(choices_), **fields}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "begun"),
+    [
+        (
+            told_by({"delta": {}}, id="a", model="m", created=5.5, service_tier="flex"),
+            Begun(id="a", model="m", created=5, service_tier="flex"),
+        ),
+        (
+            told_by({"delta": {}}, id=7, model=7, created="x", service_tier=7),
+            Begun(id="", model=""),
+        ),
+        (told_by({"delta": {}}, created=-1, service_tier=""), Begun(id="", model="")),
+        (told_by(usage={"prompt_tokens": 1, "completion_tokens": 1}), Begun(id="", model="")),
+    ],
+)
+def test_the_head_of_a_stream_is_read(chunk: dict[str, Any], begun: Begun) -> None:
+    """Once, at the first chunk that says anything; what can't be is as good as not said."""
+    events = events_in(upstream(chunk, delta("stop", content="x")))
+    assert [event for event in events if isinstance(event, Begun)] == [begun] == events[:1]
+
+
+@pytest.mark.parametrize(
+    ("choice", "stop", "matched"),
+    [
+        ({"finish_reason": "stop", "stop_reason": "END"}, "stop_sequence", "END"),
+        ({"finish_reason": "stop", "stop_reason": 7}, "end", None),
+        ({"finish_reason": "stop_sequence"}, "stop_sequence", None),
+        ({"finish_reason": "length", "stop_reason": "END"}, "length", None),
+        ({"index": -1, "finish_reason": "stop"}, "end", None),
+        ({"index": True, "finish_reason": "stop"}, "end", None),
+        ({"index": "x", "finish_reason": "stop"}, "end", None),
+        ({"message": {"content": "x"}, "finish_reason": "stop"}, "end", None),
+        ({"delta": {"content": "x"}, "finish_reason": "refusal"}, "refusal", None),
+    ],
+)
+def test_each_end_says_why(choice: dict[str, Any], stop: str, matched: str | None) -> None:
+    """vLLM's matched stop is told where it is a text; an odd index is that of the first choice."""
+    events = events_in(upstream(told_by(choice)))
+    (end,) = [event for event in events if isinstance(event, Finished)]
+    assert (end.stop, end.stop_sequence, end.choice) == (stop, matched, 0)
+    texts_ = [event.text for event in events if isinstance(event, Piece)]
+    assert texts_ == (["x"] if "x" in str(choice.get("delta", choice.get("message"))) else [])
+
+
+def test_sure_tokens_hang_on_their_text() -> None:
+    """On the chunk's own, else on the text that is open, else on none."""
+
+    def sure(**fields: Any) -> dict[str, Any]:
+        one = {"index": 0, "delta": fields, "logprobs": {"content": SURE}}
+        return {"choices": [one | {"finish_reason": None}]}
+
+    events = events_in(
+        upstream(
+            sure(),
+            sure(reasoning="h"),
+            sure(content="a"),
+            sure(content="", role="assistant"),
+            delta(tool_calls=[call(index=0, id="c", name="f")]),
+            sure(),
+            delta("stop"),
+        )
+    )
+    borne = [(one.index, one.text) for one in events if isinstance(one, Piece) and one.logprobs]
+    assert borne == [(0, "h"), (1, "a"), (1, "")]
+    assert folded(events).choices[0].logprobs == {"content": SURE * 3, "refusal": None}
+
+
+def test_what_is_odd_around_chunks_is_borne() -> None:
+    """Blank data, another [DONE] and what follows the end are nothing; a choice's own error and
+    an error without any shape break the stream."""
+    reader = CHAT_CODEC.stream_reader()
+    assert reader.read(Frame(b" ")) == reader.read(Frame(b'{"choices":[]}')) == []
+    end = json.dumps(delta("stop", content="x")).encode()
+    assert len(reader.read(Frame(end))) == 3
+    assert len(reader.read(Frame(b" [DONE] "))) == 2
+    assert reader.read(Frame(b"[DONE]")) == reader.read(Frame(end)) == reader.end() == []
+    for frame in (
+        Frame(b"oops", "error"),
+        Frame(b'{"detail":"no"}', "error"),
+        Frame(b'{"choices":[{"delta":{}},{"error":{"message":"no"}}]}'),
+    ):
+        broken_reader = CHAT_CODEC.stream_reader()
+        (broken,) = broken_reader.read(frame)
+        assert isinstance(broken, Broken) and isinstance(broken.error, errors.UpstreamError)
+        assert broken_reader.read(Frame(end)) == broken_reader.end() == []
+
+
+def test_a_stream_has_so_many_choices_at_most() -> None:
+    """No upstream makes us hold choices without an end."""
+    choices_ = [
+        {"index": n, "delta": {"content": "x"}, "finish_reason": "stop"} for n in range(1025)
+    ]
+    assert len(folded(events_in(upstream(told_by(*choices_[:1024])))).choices) == 1024
+    with pytest.raises(errors.UpstreamProtocolError):
+        events_in(upstream(told_by(*choices_)))
+
+
+# Each event of an answer for a client by itself.
+
+
+def deltas_of(*events: Event, told: Told = TOLD) -> list[dict[str, Any]]:
+    """The deltas of the first choice, behind its first one and before its end."""
+    chunks = chunks_in(streamed([Begun(id="a", model="m"), *events], told))
+    for chunk in chunks:
+        assert chunk["object"] == "chat.completion.chunk"
+        if "custom" not in json.dumps(chunk):
+            ChatCompletionChunk.model_validate(chunk, strict=True)
+    return [chunk["choices"][0]["delta"] for chunk in chunks[1:]]
+
+
+GOT = {"index": 0, "function": {"arguments": ""}}
+WROTE = {"index": 0, "custom": {"input": ""}}
+SEALED = Signature(origin="gemini.generate", value="s")
+
+
+@pytest.mark.parametrize(
+    ("events", "deltas"),
+    [
+        (
+            [
+                Opened(index=0, part=ToolCall(id="c", name="f", arguments="")),
+                Piece(index=0, text='{"a":'),
+                Piece(index=0, text="1}"),
+                Piece(index=0, signature=OWN_SIGNED),
+                Closed(index=0),
+            ],
+            [
+                {
+                    "tool_calls": [
+                        {
+                            "index": 0,
+                            "id": "c",
+                            "type": "function",
+                            "function": {"name": "f", "arguments": ""},
+                        }
+                    ]
+                },
+                {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]},
+                {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]},
+                {"tool_calls": [GOT | GOOGLE]},
+            ],
+        ),
+        (
+            [
+                Opened(
+                    index=0, part=ToolCall(id="c", name="f", arguments="{}", signature=OWN_SIGNED)
+                ),
+                Closed(index=0),
+            ],
+            [
+                {
+                    "tool_calls": [
+                        {
+                            "index": 0,
+                            "id": "c",
+                            "type": "function",
+                            "function": {"name": "f", "arguments": ""},
+                        }
+                    ]
+                },
+                {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+                {"tool_calls": [GOT | GOOGLE]},
+            ],
+        ),
+        (
+            [
+                Opened(index=0, part=ToolCall(id="c", name="p", arguments="", custom=True)),
+                Piece(index=0, text="x"),
+                Piece(index=0, signature=OWN_SIGNED),
+                Closed(index=0),
+            ],
+            [
+                {
+                    "tool_calls": [
+                        {
+                            "index": 0,
+                            "id": "c",
+                            "type": "custom",
+                            "custom": {"name": "p", "input": ""},
+                        }
+                    ]
+                },
+                {"tool_calls": [{"index": 0, "custom": {"input": "x"}}]},
+                {"tool_calls": [WROTE | GOOGLE]},
+            ],
+        ),
+        (
+            [
+                Opened(index=0, part=ToolCall(id="c", name="p", arguments="", custom=True)),
+                Closed(index=0),
+            ],
+            [
+                {
+                    "tool_calls": [
+                        {
+                            "index": 0,
+                            "id": "c",
+                            "type": "custom",
+                            "custom": {"name": "p", "input": ""},
+                        }
+                    ]
+                }
+            ],
+        ),
+        (
+            [
+                Opened(index=0, part=Text(text="ab", citations=(LINK,))),
+                Piece(index=0, text="c"),
+                Piece(index=0, text="", logprobs=SURE),
+                Piece(index=0),
+                Piece(index=0, citation=LINK),
+                Piece(index=0, citation=Citation(kind="document")),
+                Piece(index=0, signature=OWN_SIGNED),
+                Closed(index=0),
+                Opened(index=1, part=Text(text="de", signature=OWN_SIGNED)),
+                Piece(index=1, citation=Citation(kind="url", url="u", start=1, end=2)),
+                Closed(index=1),
+            ],
+            [
+                {"content": "ab"},
+                {
+                    "annotations": [
+                        {
+                            "type": "url_citation",
+                            "url_citation": {
+                                "start_index": 0,
+                                "end_index": 0,
+                                "url": "u",
+                                "title": "t",
+                            },
+                            "index": 0,
+                        }
+                    ]
+                },
+                {"content": "c"},
+                {"content": ""},
+                {
+                    "annotations": [
+                        {
+                            "type": "url_citation",
+                            "url_citation": {
+                                "start_index": 0,
+                                "end_index": 3,
+                                "url": "u",
+                                "title": "t",
+                            },
+                            "index": 1,
+                        }
+                    ]
+                },
+                GOOGLE,
+                {"content": "de"},
+                {
+                    "annotations": [
+                        {
+                            "type": "url_citation",
+                            "url_citation": {
+                                "start_index": 4,
+                                "end_index": 5,
+                                "url": "u",
+                                "title": "",
+                            },
+                            "index": 2,
+                        }
+                    ]
+                },
+            ],
+        ),
+        (
+            [
+                Opened(index=0, part=Refusal(text="n")),
+                Piece(index=0, text="o"),
+                Piece(index=0, text=""),
+                Closed(index=0),
+            ],
+            [{"refusal": "n"}, {"refusal": "o"}],
+        ),
+        (
+            [
+                Opened(index=0, part=Media(kind="image", source=AT_A)),
+                Closed(index=0),
+                Opened(index=1, part=Media(kind="image", source=AT_A, signature=OWN_SIGNED)),
+                Closed(index=1),
+                Opened(index=2, part=Media(kind="audio", source=AT_A, id="x")),
+                Closed(index=2),
+                Opened(index=3, part=Media(kind="video", source=AT_A)),
+                Closed(index=3),
+                Piece(index=9, text="x"),
+            ],
+            [
+                {"images": [PICTURE | {"index": 0}]},
+                {"images": [PICTURE | GOOGLE | {"index": 1}]},
+                {"audio": {"id": "x", "data": "", "transcript": "", "expires_at": 9}},
+            ],
+        ),
+    ],
+)
+def test_each_event_is_a_delta(events: list[Event], deltas: list[dict[str, Any]]) -> None:
+    """Of the official form, and nothing is told where an event says nothing."""
+    assert deltas_of(*events) == deltas
+
+
+def test_calls_are_numbered_by_their_beginnings() -> None:
+    """Whatever else a message holds, a second call's fragments have the index 1."""
+    told = deltas_of(
+        Opened(index=0, part=Text(text="a")),
+        Opened(index=1, part=ToolCall(id="c", name="f", arguments="")),
+        Opened(index=2, part=ToolCall(id="d", name="g", arguments="")),
+        Piece(index=2, text="{}"),
+        Piece(index=1, text="{}"),
+        Closed(index=1),
+        Closed(index=2),
+        Finished(stop="end"),
+    )
+    calls = [one["tool_calls"][0] for one in told if "tool_calls" in one]
+    assert [(one["index"], one.get("id")) for one in calls] == [
+        (0, "c"),
+        (1, "d"),
+        (1, None),
+        (0, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stop", "called", "reason"),
+    [
+        ("end", False, "stop"),
+        ("end", True, "tool_calls"),
+        ("length", True, "length"),
+        ("pause", False, "stop"),
+        ("refusal", False, "content_filter"),
+    ],
+)
+def test_each_stream_ends_with_its_reason(stop: Any, called: bool, reason: str) -> None:
+    """In a chunk of its own, whose delta is empty; without a beginning one is made."""
+    part: Part = ToolCall(id="c", name="f") if called else Text(text="a")
+    events: list[Event] = [Opened(index=0, part=part), Closed(index=0), Finished(stop=stop)]
+    first, *_, last = chunks_in(streamed(events))
+    assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason}]
+    assert (first["id"], first["model"], first["created"]) == ("chatcmpl-r", "asked", 9)
+    assert first["usage"] is None and "service_tier" not in first
+    assert first["choices"][0]["finish_reason"] is None
+    sure = chunks_in(streamed([Piece(index=0, text="a", logprobs=SURE)]))
+    assert len(sure) == 1
+    sure = chunks_in(
+        streamed([Opened(index=0, part=Text(text="")), Piece(index=0, text="a", logprobs=SURE)])
+    )
+    assert sure[1]["choices"][0]["logprobs"] == {"content": SURE, "refusal": None}
+
+
+def test_the_head_of_our_streams_says_what_is_known() -> None:
+    """The upstream's id, time and tier where it told them; a tier of others is left out."""
+    begun = Begun(id="up", model="m", created=7, service_tier="flex")
+    head = chunks_in(streamed([begun]))[0]
+    assert (head["id"], head["created"], head["service_tier"]) == ("up", 7, "flex")
+    other = chunks_in(streamed([Begun(id="up", model="m", service_tier="new")]))[0]
+    assert other["created"] == 9 and "service_tier" not in other
+    broken = CHAT_CODEC.stream_writer(TOLD)
+    assert broken.write(Broken(errors.UpstreamFailed("no"))) == b""
+    assert broken.write(Counted(Usage(1, 2))) == b""
+    (last,) = chunks_in(broken.end())
+    assert last["choices"] == [] and last["usage"]["total_tokens"] == 3

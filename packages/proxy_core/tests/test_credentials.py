@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proxy_core import (
+    CHAT,
+    Call,
     CredentialChanged,
     CredentialLoan,
     CredentialPool,
     CredentialQuarantine,
+    HttpRequest,
     QuarantineSettings,
     Secret,
+    create_provider,
 )
 from proxy_core.errors import (
     ConfigurationError,
     ConnectFailed,
+    UpstreamError,
     UpstreamFailed,
+    UpstreamModelMissing,
     UpstreamRefusedCredential,
     UpstreamRejected,
     UpstreamThrottled,
 )
-from proxy_core.testing import ManualClock
+from proxy_core.testing import Answer, FakeHttp, ManualClock
 from proxy_logging import Event
 
 REFUSED = UpstreamRefusedCredential("refused (401)", upstream_status=401)
@@ -32,6 +41,7 @@ NO_MONEY = UpstreamRefusedCredential(
 FORBIDDEN = UpstreamRefusedCredential(
     "refused (403)", upstream_status=403, upstream_code="permission_error"
 )
+CALL = CHAT.read(b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}')
 
 
 class Ward:
@@ -312,3 +322,147 @@ def test_a_pool_has_credentials() -> None:
     house = House(1)
     names = [house.pool.quarantines[0].name, house.pool.gate(0).name, repr(house.take().secret)]
     assert "sk-0" not in "".join(names)
+
+
+FORBIDS = {
+    # https://platform.openai.com/docs/guides/error-codes
+    "openai": (
+        {
+            "error": {
+                "message": "Project `proj_1` does not have access to model `denied`",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": "model_not_found",
+            }
+        },
+        "",
+    ),
+    # https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html
+    "bedrock": (
+        {"message": "You don't have access to the model with the specified model ID."},
+        "AccessDeniedException",
+    ),
+    # https://console.groq.com/docs/model-permissions
+    "groq": (
+        {
+            "error": {
+                "message": "The model `denied` is blocked at the project level.",
+                "type": "permissions_error",
+                "code": "model_permission_blocked_project",
+            }
+        },
+        "",
+    ),
+    # https://ai.google.dev/gemini-api/docs/troubleshooting
+    "gemini": (
+        {
+            "error": {
+                "code": 403,
+                "message": "The caller does not have permission",
+                "status": "PERMISSION_DENIED",
+            }
+        },
+        "",
+    ),
+    "anthropic": (
+        {"type": "error", "error": {"type": "permission_error", "message": "not this model"}},
+        "",
+    ),
+}
+
+
+class Account:
+    """A provider with some credentials, whose upstream has a 403 for the model ``denied``."""
+
+    def __init__(self, kind: str, *keys: str) -> None:
+        body, amazons = FORBIDS[kind]
+        headers = [(b"content-type", b"application/json")]
+        if amazons:
+            headers.append((b"x-amzn-errortype", amazons.encode()))
+
+        def answer(request: HttpRequest) -> Answer:
+            is_denied = b"denied" in request.url.encode() + (request.body or b"")
+            return (403, headers, [json.dumps(body).encode()]) if is_denied else (500, [], [])
+
+        self.http = FakeHttp(answer)
+        region: dict[str, Any] = {"region": "eu-central-1"} if kind == "bedrock" else {}
+        self.provider: Any = create_provider(
+            kind, api_key=list(keys or ("k-0123",)), http=self.http, **region
+        )
+
+    async def outcome(self, model: str) -> UpstreamError:
+        with pytest.raises(UpstreamError) as caught:
+            async with self.provider.send(CALL, model=model):
+                pass
+        return caught.value
+
+
+@pytest.mark.parametrize("kind", ["openai", "bedrock", "groq"])
+async def test_a_model_that_an_account_lacks_takes_no_other_model_away(kind: str) -> None:
+    """However often it is asked for, it is this model that is missing: the next one is asked."""
+    account = Account(kind)
+    for _ in range(5):
+        failure = await account.outcome("denied")
+        assert type(failure) is UpstreamModelMissing
+        assert (failure.upstream_status, failure.verdict) == (403, "let_go")
+    assert type(await account.outcome("granted")) is UpstreamFailed
+    assert len(account.http.requests) == 6
+
+
+@pytest.mark.parametrize("kind", ["gemini", "anthropic"])
+async def test_a_403_that_may_mean_anything_counts_when_it_is_the_third(kind: str) -> None:
+    """Two in a row leave the credential to other models, three don't."""
+    account = Account(kind)
+    for _ in range(2):
+        assert type(await account.outcome("denied")) is UpstreamRefusedCredential
+    assert type(await account.outcome("granted")) is UpstreamFailed
+    await account.outcome("denied")
+    asked = len(account.http.requests)
+    assert type(await account.outcome("granted")) is UpstreamRefusedCredential
+    assert len(account.http.requests) == asked
+
+
+async def test_another_account_may_have_the_model() -> None:
+    """Where a credential's account lacks it, the other credentials are asked."""
+    account = Account("openai", "k-0001", "k-0002")
+    assert type(await account.outcome("denied")) is UpstreamModelMissing
+    assert len(account.http.requests) == 2
+
+
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "ExpiredTokenException"])
+def test_a_403_about_the_credential_itself_is_sure(code: str) -> None:
+    """Amazon refuses a wrong signature with 403: nobody needs to hear it three times."""
+    ward = Ward()
+    ward.refuse(UpstreamRefusedCredential("403", upstream_status=403, upstream_code=code))
+    assert ward.quarantine.is_out
+
+
+@pytest.mark.parametrize("keys", [("k-0123",), ("k-0001", "k-0002")])
+@pytest.mark.parametrize("dialect", ["raw", "openai.moderations"])
+async def test_a_right_that_is_missing_elsewhere_leaves_chats_alone(
+    dialect: str, keys: tuple[str, ...]
+) -> None:
+    """Whoever lacks the scope for files or moderations may still be good for chats; a key that is
+    called wrong is out, wherever it was."""
+    told = {"error": {"message": "Missing scopes: x", "type": "invalid_request_error"}}
+
+    def answer(request: HttpRequest) -> Answer:
+        is_chat = request.url.endswith("/chat/completions")
+        return (500, [], []) if is_chat else (401, [], [json.dumps(told).encode()])
+
+    provider = create_provider("openai", api_key=list(keys), http=FakeHttp(answer))
+    aside = replace(CALL, dialect=dialect, path="/files", model="m")
+
+    async def outcome(call: Call) -> UpstreamError:
+        with pytest.raises(UpstreamError) as caught:
+            async with provider.send(call, model="m"):
+                pass
+        return caught.value
+
+    for _ in range(4):
+        assert type(await outcome(aside)) is UpstreamRefusedCredential
+    assert type(await outcome(CALL)) is UpstreamFailed
+    told["error"]["code"] = "invalid_api_key"
+    assert type(await outcome(aside)) is UpstreamRefusedCredential
+    assert provider.credentials is not None
+    assert all(each.is_out for each in provider.credentials.quarantines)

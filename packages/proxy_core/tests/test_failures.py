@@ -414,6 +414,133 @@ def test_the_upstreams_name_for_a_model_is_not_told() -> None:
     assert name not in f"{failure!r} {vars(failure)}"
 
 
+MISSING = {
+    "openai": {
+        "message": "The requested model 'x' does not exist.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    },
+    # https://platform.claude.com/docs/en/api/errors
+    "anthropic": {"type": "not_found_error", "message": "model: claude-x"},
+    "gemini": {
+        "code": 404,
+        "message": "models/x is not found for API version v1beta, or is not supported for it.",
+        "status": "NOT_FOUND",
+    },
+    "vertex": {
+        "code": 404,
+        "message": "Publisher Model `projects/p/locations/l/publishers/google/models/x` not found.",
+        "status": "NOT_FOUND",
+    },
+    "bedrock": {"__type": "ResourceNotFoundException", "message": "This version has ended."},
+    "azure": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."},
+    "vllm": {"message": "The model `file-1` does not exist.", "type": "NotFoundError", "code": 404},
+    "llama.cpp, of a path": {"code": 404, "message": "File Not Found", "type": "not_found_error"},
+    "fastapi, of a path": "Not Found",
+    "nothing": None,
+}
+MENTIONED: dict[str, tuple[dict[str, Any], int]] = {
+    # https://platform.claude.com/docs/en/build-with-claude/files
+    "anthropic": ({"type": "not_found_error", "message": "File not found: file_123"}, 404),
+    "of a container": ({"type": "not_found_error", "message": "no container_01Ab2 here"}, 404),
+    "of a thread": (
+        {
+            "type": "not_found_error",
+            "message": "No usable state for this model's thread.",
+            "details": {"error_code": "thread_not_found"},
+        },
+        404,
+    ),
+    # https://platform.openai.com/docs/api-reference/responses
+    "openai": (
+        {
+            "message": "Item with id 'rs_1' not found. Items are not persisted when `store` is"
+            " set to false.",
+            "type": "invalid_request_error",
+            "param": "input",
+            "code": None,
+        },
+        404,
+    ),
+    "of a file": ({"message": "No such File object: abc", "param": "id", "code": None}, 404),
+    # https://ai.google.dev/gemini-api/docs/files
+    "gemini": (
+        {
+            "code": 403,
+            "message": "You do not have permission to access the File abc or it may not exist.",
+            "status": "PERMISSION_DENIED",
+        },
+        403,
+    ),
+    "of a cache": (
+        {
+            "code": 403,
+            "message": "CachedContent not found (or permission denied)",
+            "status": "PERMISSION_DENIED",
+        },
+        403,
+    ),
+}
+
+
+@pytest.mark.parametrize("who", list(MISSING))
+def test_a_404_without_more_is_about_the_model(who: str) -> None:
+    """Another deployment may have it, or the path; the upstream's own words stay here."""
+    failure = answer(404, MISSING[who])
+    assert type(failure) is UpstreamModelMissing
+    assert failure.message == "the upstream does not serve this model"
+
+
+def test_openais_responses_miss_a_model_with_400() -> None:
+    """The code counts, not the status."""
+    assert type(answer(400, MISSING["openai"])) is UpstreamModelMissing
+
+
+@pytest.mark.parametrize("who", list(MENTIONED))
+def test_what_the_request_names_and_nobody_has_is_the_clients(who: str) -> None:
+    """A file, an item, a thread: its words reach the client, and nobody else is asked."""
+    error, status = MENTIONED[who]
+    failure = answer(status, error)
+    assert type(failure) is UpstreamRejected
+    assert (failure.message, failure.upstream_status) == (error["message"], status)
+    assert not failure.retryable and not failure.reason
+
+
+DETAILS = {"error_code": "thread_unsupported_request", "unsupported": ["tools"], "n": 3}
+
+
+def test_anthropics_details_are_kept_and_give_the_code() -> None:
+    """Whole, in an answer and in a stream; words that say more keep their own code."""
+    error = {"type": "invalid_request_error", "message": "no", "details": DETAILS}
+    for failure in (answer(400, error), failure_in_body(json.dumps(error).encode())):
+        assert failure.details == DETAILS
+        assert failure.upstream_code == "thread_unsupported_request"
+    assert answer(400, {**error, "message": "prompt is too long"}).reason == "context_length"
+
+
+@pytest.mark.parametrize(
+    "more", [{"x": "y" * MAX_MESSAGE}, {"x": {"deep": []}}, {"x": [[1]]}, {"x": ["y"] * 999}]
+)
+def test_of_long_or_deep_details_the_code_is_kept(more: dict[str, Any]) -> None:
+    """2,000 bytes of JSON, and no more than lists of scalars."""
+    error = {"type": "api_error", "details": {"error_code": "c" * 65, **more}}
+    assert answer(500, error).details == {"error_code": "c" * 64}
+
+
+@pytest.mark.parametrize("details", [None, [], {}, {"error_code": 7}, {"code": "x"}, "x"])
+def test_other_details_are_not_anthropics(details: Any) -> None:
+    """Without an ``error_code`` there is nothing that its clients look for."""
+    assert answer(400, {"message": "m", "type": "t", "details": details}).details is None
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_details_of_what_is_ours_are_not_told(status: int) -> None:
+    """They are about our credential, or the upstream's name for the model."""
+    details = {"error_code": "model_gone", "key": "sk-1"}
+    assert answer(status, {"message": "m", "details": details}).details is None
+
+
 def test_code_and_param_have_a_length() -> None:
     """64 and 256 characters; a code that is cut is no other code."""
     failure = answer(400, {"message": "m", "code": "c" * 65, "param": "p" * 257})

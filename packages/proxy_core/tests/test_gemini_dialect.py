@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from typing import Any
@@ -228,3 +229,140 @@ def test_events_as_an_array(cut: int) -> None:
 def test_empty_array() -> None:
     """No events are an empty array."""
     assert json.loads(EventsAsArray().end()) == []
+
+
+FOREIGN = base64.urlsafe_b64encode(b"lp1:anthropic.messages:EqQB").decode()
+OWN = base64.b64encode(b"signed by Google").decode()
+SKIP = "skip_thought_signature_validator"
+
+
+@pytest.mark.parametrize("name", ["thoughtSignature", "thought_signature"])
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [
+        ({"text": "hm", "thought": True}, None),
+        ({"text": ""}, None),
+        ({"text": "a", "thought": False}, {"text": "a", "thought": False}),
+        ({"text": "a"}, {"text": "a"}),
+        ({"functionCall": {"name": "f"}}, {"functionCall": {"name": "f"}}),
+        ({"function_call": {"name": "f"}}, {"function_call": {"name": "f"}}),
+    ],
+)
+def test_what_others_signed_stays_behind(
+    part: dict[str, Any], kept: dict[str, Any] | None, name: str
+) -> None:
+    """Thinking goes with its signature, text stays, and a call gets Google's word for it."""
+    asked = {"role": "user", "parts": [{"text": "hi"}]}
+    own = {"text": "b", name: OWN}
+    said = {"role": "model", "parts": [part | {name: FOREIGN}, own]}
+    alone = {"role": "model", "parts": [part | {name: FOREIGN}]}
+    raw = json.dumps({"contents": [asked, said, alone]}).encode()
+    sent = json.loads(GENERATE.request(GENERATE.read(raw, model="m"), "m", ask_usage=False))
+    is_call = any("all" in field for field in part)
+    left = [] if kept is None else [kept | ({name: SKIP} if is_call else {})]
+    wanted = [asked, {"role": "model", "parts": [*left, own]}]
+    assert sent["contents"] == wanted + ([{"role": "model", "parts": left}] if left else [])
+
+
+def test_a_body_with_nothing_to_take_out_is_the_same_bytes() -> None:
+    """A mark outside of a signature is the client's own word."""
+    mark = base64.b64encode(b"lp1:x").decode()
+    for contents in (
+        [{"parts": [{"text": mark}]}],
+        [{"role": "model", "parts": [{"text": "a", "thoughtSignature": OWN}]}],
+        [{"parts": mark}],
+        [mark],
+    ):
+        raw = json.dumps({"contents": contents}, indent=2).encode()
+        assert GENERATE.request(GENERATE.read(raw, model="m"), "n", ask_usage=False) == raw
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("theirs", "models/theirs"), ("models/a", "models/a"), ("tunedModels/b", "tunedModels/b")],
+)
+def test_a_model_in_the_body_is_the_upstreams(model: str, name: str) -> None:
+    """Where a body names its model, it is replaced by the upstream's resource."""
+    raw = b'{"model": "models/mine", "contents": []}'
+    call = GENERATE.read(raw, model="models/mine")
+    assert call.stream is False
+    sent = GENERATE.request(call, model, ask_usage=False)
+    assert json.loads(sent) == {"model": name, "contents": []}
+
+
+@pytest.mark.parametrize(
+    ("config", "cap"),
+    [
+        ({"generationConfig": {"maxOutputTokens": 0}}, 0),
+        ({"generationConfig": {"maxOutputTokens": -1}}, None),
+        ({"generationConfig": None}, None),
+        ({"generationConfig": {}, "generation_config": {"maxOutputTokens": 5}}, 5),
+        ({"generationConfig": None, "generation_config": {"max_output_tokens": 6}}, 6),
+        ({"generationConfig": {"maxOutputTokens": 7, "max_output_tokens": 8}}, 7),
+    ],
+)
+def test_caps(config: dict[str, Any], cap: int | None) -> None:
+    """The cap is found in either spelling, and below zero there is none."""
+    raw = json.dumps({"contents": []} | config).encode()
+    assert GENERATE.read(raw, model="m").max_tokens == cap
+
+
+@pytest.mark.parametrize(("size", "shown"), [(38, 40), (39, 40), (200, 40)])
+def test_a_long_value_is_shown_by_its_beginning(size: int, shown: int) -> None:
+    """An error says what it is in at most 40 characters."""
+    value = json.dumps("x" * size)
+    with pytest.raises(InvalidRequest) as caught:
+        GENERATE.read(b'{"contents":%b}' % value.encode(), model="m")
+    wanted = value if len(value) <= shown else value[: shown - 3] + "..."
+    assert f"is {wanted}: it must" in caught.value.message
+
+
+def test_counts_have_their_own_requests() -> None:
+    """Only a count may wrap its request, and what is wrapped must be an object."""
+    wrapped = b'{"generateContentRequest": {"contents": []}}'
+    call = COUNT.read(wrapped, "r", model="m", stream=True)
+    assert (call.stream, call.request_id, call.dialect) == (False, "r", "gemini.count_tokens")
+    assert COUNT.request(call, "n", ask_usage=False) == wrapped
+    with pytest.raises(InvalidRequest) as caught:
+        GENERATE.read(wrapped, model="m")
+    assert caught.value.param == "contents"
+    bad = COUNT.read(b'{"generateContentRequest": 4}', model="m")
+    with pytest.raises(InvalidRequest) as caught:
+        COUNT.request(bad, "n", ask_usage=False)
+    assert caught.value.param == "generateContentRequest"
+
+
+def test_an_answer_without_counts_is_estimated() -> None:
+    """Input and output are counted by their bytes where Google tells nothing."""
+    call, usage = GENERATE.read(ASKED, model="gemini-2.5-flash"), Usage()
+    raw = json.dumps(SAID).encode()
+    assert GENERATE.whole(call, raw, usage) == raw
+    size = len(json.dumps(SAID["candidates"]))
+    assert usage == Usage(-(-len(ASKED) // 3), -(-size // 3))
+    nameless = b'{"candidates":[{}],"error":null}'
+    assert GENERATE.whole(call, nameless, Usage()) == nameless
+    with pytest.raises(UpstreamProtocolError):
+        COUNT.whole(call, b'{"promptFeedback":{}}', Usage())
+
+
+def test_candidates_that_end_apart() -> None:
+    """Each candidate needs its own end, by its index or else by its place."""
+    two = {"candidates": [{"content": {"parts": [{"text": one}]}} for one in "ab"]}
+    ends = {"candidates": [{"finishReason": "STOP"}, {"finishReason": "MAX_TOKENS"}]}
+    half = {"candidates": [{"finishReason": "STOP"}, {"finishReason": ""}]}
+    unsaid = {
+        "candidates": [{"finishReason": "STOP"}, {"finishReason": "FINISH_REASON_UNSPECIFIED"}]
+    }
+    assert tapped(sse(two, ends))[1].failure is None
+    for lacking in (half, unsaid):
+        assert isinstance(tapped(sse(two, lacking))[1].failure, UpstreamDisconnected)
+    assert tapped(sse({"candidates": [{"finishReason": "STOP"}]}))[1].has_content
+    assert not tapped(sse({"candidates": [{"finishReason": ""}]}))[1].has_content
+
+
+@pytest.mark.parametrize(("count", "failure"), [(1024, None), (1025, UpstreamProtocolError)])
+def test_candidates_without_end(count: int, failure: type[Exception] | None) -> None:
+    """No stream may hold more candidates than anybody asked for."""
+    many = {"candidates": [{"finishReason": "STOP", "index": at} for at in range(count)]}
+    got = tapped(sse(many))[1].failure
+    assert got is None if failure is None else isinstance(got, failure)

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import ResponseInputItemParam
+from pydantic import TypeAdapter
 
 from proxy_core import DIALECTS
 from proxy_core.dialects import CLIENT_CODECS, CODECS, FRAMINGS, framing_of
@@ -100,3 +102,60 @@ def test_what_the_target_knows_stays() -> None:
     told = begun("openai.responses", asked, "openai.chat")
     assert json.loads(told._body)["tools"] == [SEARCH]
     assert told.announced == []
+
+
+RECORDS: list[dict[str, Any]] = [
+    {
+        "type": "web_search_call",
+        "id": "ws_1",
+        "status": "completed",
+        "action": {"type": "search", "query": "q"},
+    },
+    {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": ["q"]},
+    {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": []},
+    {
+        "type": "code_interpreter_call",
+        "id": "ci_1",
+        "status": "completed",
+        "container_id": "c",
+        "code": "1",
+        "outputs": None,
+    },
+]
+CONTENTS: list[dict[str, Any]] = [
+    {
+        "type": "local_shell_call",
+        "id": "sh_1",
+        "call_id": "c_1",
+        "status": "completed",
+        "action": {"type": "exec", "command": ["ls"], "env": {}},
+    },
+    {"type": "local_shell_call_output", "id": "sh_1", "output": "{}"},
+    {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"},
+]
+
+
+def history_with(item: dict[str, Any]) -> dict[str, Any]:
+    said = {"type": "output_text", "text": "Spain won", "annotations": []}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    asked = [{"role": "user", "content": text} for text in ("Who won?", "Sure?")]
+    return {"input": [asked[0], item, {**message, "content": [said]}, asked[1]]}
+
+
+@pytest.mark.parametrize("item", RECORDS, ids=lambda item: str(item["type"]))
+@pytest.mark.parametrize("upstream", UPSTREAMS)
+def test_a_conversation_goes_on_at_another_provider(upstream: str, item: dict[str, Any]) -> None:
+    """The record of a hosted tool is left out and announced: the answer told what it found."""
+    TypeAdapter(ResponseInputItemParam).validate_python(item)
+    told = begun(upstream, history_with(item))
+    assert announced(told) == ["input[1]"]
+    assert "Spain won" in told._body.decode()
+
+
+@pytest.mark.parametrize("item", CONTENTS, ids=lambda item: str(item["type"]))
+def test_what_stands_nowhere_else_is_not_left_out(item: dict[str, Any]) -> None:
+    """A shell's output, or what a conversation was compacted to, would be missed."""
+    TypeAdapter(ResponseInputItemParam).validate_python(item)
+    with pytest.raises(NotCarried) as refused:
+        begun("anthropic.messages", history_with(item))
+    assert refused.value.param == "input[1]"

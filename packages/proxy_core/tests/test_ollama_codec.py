@@ -16,12 +16,15 @@ from proxy_core.dialects._abilities import Abilities
 from proxy_core.dialects._canonical import (
     Answer,
     Broken,
+    CacheMark,
     Choice,
+    Citation,
     Conversation,
     Media,
     OutputFormat,
     Reasoning,
     ReasoningWish,
+    Refusal,
     Sampling,
     Signature,
     Source,
@@ -133,6 +136,22 @@ def test_content_that_ollama_can_t_take_is_a_grave_loss() -> None:
         Turn(role="user", parts=(Text(text="a"), far)), Turn(role="tool", parts=(result,))
     )
     assert losses == [("messages[0].content[1]", True), ("messages[1].content[0].content[1]", True)]
+
+
+def test_results_stand_in_the_order_of_their_calls() -> None:
+    """Two results of one function have nothing but their order to tell them apart."""
+    calls = [
+        ToolCall(id=one, name="weather", arguments=f'{{"city":"{city}"}}')
+        for one, city in (("t1", "Paris"), ("t2", "Rom"))
+    ]
+    results = [
+        ToolResult(id=one, name="weather", parts=(Text(text=said),))
+        for one, said in (("t2", "rain"), ("t1", "sun"))
+    ]
+    body, _ = written(
+        Turn(role="assistant", parts=tuple(calls)), Turn(role="tool", parts=tuple(results))
+    )
+    assert [message["content"] for message in body["messages"][1:]] == ["sun", "rain"]
 
 
 def test_foreign_signatures_are_announced() -> None:
@@ -312,3 +331,282 @@ def test_an_answer_sent_back_as_history_is_the_same_answer(
     read = OLLAMA_CODEC.read_answer(line(message=body["messages"][1], **END))
     assert losses == [] and without_ids(read) == list(parts)
     assert read.choices[0] == Choice(parts=read.choices[0].parts, stop="tool_calls")
+
+
+# Each wish and each word by itself.
+
+
+NEAR = Source(kind="base64", data=PNG)
+F = Tool(name="f")
+WIRE_F = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object", "properties": {}}},
+}
+NO_LEVELS = Abilities(reasoning=("budget",))
+
+
+@pytest.mark.parametrize(
+    ("more", "can", "wire", "lost"),
+    [
+        ({}, EVERYTHING, {}, []),
+        ({"stream": True}, EVERYTHING, {"stream": True}, []),
+        ({"max_tokens": 0}, EVERYTHING, {"options": {"num_predict": 0}}, []),
+        (
+            {"sampling": Sampling(frequency_penalty=0.5)},
+            EVERYTHING,
+            {"options": {"frequency_penalty": 0.5}},
+            [],
+        ),
+        (
+            {"sampling": Sampling(temperature=0.5, top_p=0.5)},
+            Abilities(temperature_and_top_p=False),
+            {"options": {"temperature": 0.5}},
+            ["top_p"],
+        ),
+        ({"tools": (F,)}, EVERYTHING, {"tools": [WIRE_F]}, []),
+        (
+            {"tools": (F,), "tool_choice": ToolChoice(mode="auto")},
+            EVERYTHING,
+            {"tools": [WIRE_F]},
+            [],
+        ),
+        ({"tools": (F,), "tool_choice": ToolChoice(mode="none")}, EVERYTHING, {}, []),
+        (
+            {"tools": (F,), "tool_choice": ToolChoice(mode="named", names=("f",))},
+            EVERYTHING,
+            {"tools": [WIRE_F]},
+            ["tool_choice!"],
+        ),
+        (
+            {"tools": (Tool(name="w", kind="web"), F)},
+            EVERYTHING,
+            {"tools": [WIRE_F]},
+            ["tools[0]!"],
+        ),
+        (
+            {"tools": (Tool(name="f", strict=True, cache=CacheMark()),)},
+            EVERYTHING,
+            {"tools": [WIRE_F]},
+            ["tools[0].cache_control", "tools[0].strict"],
+        ),
+        ({"output": OutputFormat(kind="json")}, EVERYTHING, {"format": "json"}, []),
+        (
+            {"output": OutputFormat(kind="schema", schema={"a": 1})},
+            Abilities(json_object=False),
+            {"format": {"a": 1}},
+            [],
+        ),
+        (
+            {"output": OutputFormat(kind="schema", schema={"a": 1})},
+            Abilities(json_schema=False),
+            {},
+            ["response_format!"],
+        ),
+        ({"modalities": ("text", "audio")}, EVERYTHING, {}, ["modalities!"]),
+        ({"reasoning": ReasoningWish(enabled=False)}, EVERYTHING, {"think": False}, []),
+        ({"reasoning": ReasoningWish(shown=False)}, EVERYTHING, {}, []),
+        ({"reasoning": ReasoningWish(effort="high")}, EVERYTHING, {"think": "high"}, []),
+        ({"reasoning": ReasoningWish(effort="high")}, NO_LEVELS, {"think": True}, []),
+        ({"reasoning": ReasoningWish(effort="none")}, NO_LEVELS, {"think": False}, []),
+        (
+            {"reasoning": ReasoningWish(effort="max")},
+            EVERYTHING,
+            {"think": "high"},
+            ["reasoning_effort"],
+        ),
+        (
+            {"reasoning": ReasoningWish(effort="high")},
+            Abilities(efforts=("max",)),
+            {"think": True},
+            ["reasoning_effort"],
+        ),
+        (
+            {"reasoning": ReasoningWish(effort="high")},
+            Abilities(efforts=("low", "xhigh")),
+            {"think": "low"},
+            ["reasoning_effort"],
+        ),
+    ],
+)
+def test_each_wish_is_written(
+    more: dict[str, Any], can: Abilities, wire: dict[str, Any], lost: list[str]
+) -> None:
+    """It is in the body by Ollama's word, or among the losses, of which those with ! are grave."""
+    body, losses = written(HELLO, can=can, **more)
+    plain = {
+        "model": "llama3.2",
+        "stream": False,
+        "options": {},
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
+    assert body == plain | wire
+    assert [field + "!" * grave for field, grave in losses] == lost
+
+
+@pytest.mark.parametrize(
+    ("turn", "messages", "lost"),
+    [
+        (Turn(role="user", parts=()), [{"role": "user", "content": ""}], []),
+        (
+            Turn(role="user", parts=(Text(text="a"), Refusal(text="b")), name="n"),
+            [{"role": "user", "content": "ab"}],
+            ["messages[0].name"],
+        ),
+        (
+            Turn(role="user", parts=(Media(kind="image", source=NEAR, detail="low"),)),
+            [{"role": "user", "content": "", "images": [PNG]}],
+            ["messages[0].content[0].detail"],
+        ),
+        (
+            Turn(role="user", parts=(Text(text="a"), Media(kind="audio", source=NEAR))),
+            [{"role": "user", "content": "a"}],
+            ["messages[0].content[1]!"],
+        ),
+        (
+            Turn(
+                role="assistant",
+                parts=(
+                    Reasoning(text="h"),
+                    Reasoning(text="m"),
+                    ToolCall(id="c", name="f", arguments=" "),
+                    ToolCall(id="d", name="f", arguments="text"),
+                    ToolCall(id="e", name="f", arguments='{"a":1}', custom=True),
+                    ToolCall(id="g", name="f", arguments="[1]"),
+                ),
+            ),
+            [
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "thinking": "hm",
+                    "tool_calls": [
+                        {"function": {"name": "f", "arguments": arguments}}
+                        for arguments in (
+                            {},
+                            {"input": "text"},
+                            {"input": '{"a":1}'},
+                            {"input": "[1]"},
+                        )
+                    ],
+                }
+            ],
+            [],
+        ),
+        (
+            Turn(
+                role="tool",
+                parts=(
+                    ToolResult(id="c", parts=(Text(text="a"), Text(text="b"))),
+                    ToolResult(id="d", name="g", is_error=True),
+                ),
+            ),
+            [
+                {"role": "tool", "content": "ab", "tool_name": ""},
+                {"role": "tool", "content": "", "tool_name": "g"},
+            ],
+            ["messages[0].content[1].is_error"],
+        ),
+        (
+            Turn(role="user", parts=(Text(text="a", cache=CacheMark()),)),
+            [{"role": "user", "content": "a"}],
+            ["messages[0].cache_control"],
+        ),
+        (
+            Turn(
+                role="assistant",
+                parts=(Text(text="a", citations=(Citation(kind="url", url="u"),)),),
+            ),
+            [{"role": "assistant", "content": "a"}],
+            ["messages[0].content[0].citations"],
+        ),
+    ],
+)
+def test_each_part_of_a_history_is_written(
+    turn: Turn, messages: list[dict[str, Any]], lost: list[str]
+) -> None:
+    """Texts are joined, calls and thinking stand beside them, and what is lost is named."""
+    body, losses = written(turn)
+    assert body["messages"] == messages
+    assert [field + "!" * grave for field, grave in losses] == lost
+
+
+def test_a_model_without_pictures_gets_none() -> None:
+    """Not even in base64."""
+    turn = Turn(role="user", parts=(Text(text="a"), Media(kind="image", source=NEAR)))
+    body, losses = written(turn, can=Abilities(images=False))
+    assert body["messages"] == [{"role": "user", "content": "a"}]
+    assert losses == [("messages[0].content[1]", True)]
+
+
+def test_calls_of_one_answer_are_apart() -> None:
+    """Each with its own id and arguments, text and thinking between them in parts of their own."""
+    calls = [
+        {"id": "own", "function": {"name": "f", "arguments": {"a": 1}}},
+        {"function": {"name": "g"}},
+    ]
+    answer = streamed(
+        {"message": {"content": "a"}},
+        {"message": {"tool_calls": calls, "content": "b"}},
+        {"message": {"thinking": "h", "content": "c"}},
+        {"message": {"content": None}},
+        {},
+        {"done": True, "done_reason": "length", "prompt_eval_count": 4, "eval_count": 3.0},
+    )
+    first, call, other, thought, last = answer.choices[0].parts
+    assert (first, thought, last) == (Text(text="ab"), Reasoning(text="h"), Text(text="c"))
+    assert call == ToolCall(id="own", name="f", arguments='{"a":1}')
+    assert isinstance(other, ToolCall) and (other.name, other.arguments) == ("g", "{}")
+    assert answer.choices[0].stop == "length"
+    assert answer.usage == Usage(4, 3, reported=True)
+    assert (answer.id, answer.model, answer.created) == ("", "", 0)
+
+
+def test_events_open_and_close_in_their_order() -> None:
+    """The head comes first and once, a call is closed as soon as it is told."""
+    reader = OLLAMA_CODEC.stream_reader()
+    told = [
+        event
+        for one in (line(), line(message={"tool_calls": CALLS}), line(**END))
+        for event in reader.read(Frame(msgspec.json.encode(one)))
+    ]
+    kinds = [type(event).__name__ for event in told]
+    assert kinds == ["Begun", "Opened", "Piece", "Closed", "Finished", "Counted"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [
+        ({"prompt_eval_count": 5, "eval_count": 0}, Usage(5, 0, reported=True)),
+        ({"eval_count": 3}, Usage(0, 3, reported=True)),
+        ({"prompt_eval_count": 5}, Usage(5, 0)),
+        ({"eval_count": 1_000_000_000}, Usage(0, 1_000_000_000, reported=True)),
+        ({"eval_count": 1_000_000_001}, Usage()),
+        ({"eval_count": True}, Usage()),
+        ({}, Usage()),
+    ],
+)
+def test_each_count_is_read(counts: dict[str, Any], usage: Usage) -> None:
+    """A prompt out of the cache isn't counted by Ollama; without the output nothing is told."""
+    assert OLLAMA_CODEC.read_answer({"done": True, **counts}).usage == usage
+
+
+@pytest.mark.parametrize(
+    "date", ["", "yesterday", "9999-99-99T00:00:00Z", "0001-01-01T00:00:00+14:00"]
+)
+def test_an_odd_date_is_none(date: str) -> None:
+    """A time that can't be read, or can't be, is not told."""
+    assert OLLAMA_CODEC.read_answer({"done": True, "created_at": date}).created <= 0
+
+
+def test_nothing_of_an_error_is_lost() -> None:
+    """An error ends the stream, whatever it is made of."""
+    reader = OLLAMA_CODEC.stream_reader()
+    (broken,) = reader.read(Frame(b'{"error":{"message":"no"}}'))
+    assert isinstance(broken, Broken) and "no" in str(broken.error) and reader.end() == []
+
+
+def test_only_signatures_of_others_are_announced() -> None:
+    """What the target's own dialect signed is no loss, what another one did is."""
+    for origin, lost in (("ollama.chat", []), ("openai.chat", [("messages[1].reasoning", False)])):
+        text = Text(text="a", signature=Signature(origin=origin, value="s"))
+        assert written(HELLO, Turn(role="assistant", parts=(text,)))[1] == lost

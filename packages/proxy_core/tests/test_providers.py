@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import logging
+import os
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,7 @@ from proxy_core import (
     Call,
     HttpRequest,
     HttpResponse,
+    ProviderRow,
     Secret,
     Timeouts,
     Usage,
@@ -37,6 +39,7 @@ from proxy_core.errors import (
     UpstreamRefusedCredential,
     UpstreamThrottled,
 )
+from proxy_core.providers import BUILT_IN
 from proxy_core.testing import FakeHttp
 
 JSON: Headers = [(b"content-type", b"application/json; charset=utf-8")]
@@ -176,8 +179,16 @@ async def test_usage_is_asked_of_those_that_take_it(kind: str, asks: bool) -> No
         ({"kind": "bedrock", "api_key": "k"}, "region", "needs a region"),
         ({"kind": "vertex", "api_key": "k", "project": "p"}, "location", "needs a location"),
         ({"unsupported": "ignore"}, "unsupported", "refuse, announce, strict"),
-        ({"abilities": {"*": {"picture": False}}}, "abilities", "no ability 'picture'"),
-        ({"abilities": {"*": {"images": "no"}}}, "abilities", "images"),
+        ({"base_url": "http://gpu/v1/responses"}, "base_url", "leave it out"),
+        ({"region": "x.evil.example/"}, "region", "such as eu-central-1"),
+        ({"region": "EU-CENTRAL-1"}, "region", "small letters"),
+        ({"location": "127.0.0.1:23901/"}, "location", "such as europe-west4"),
+        ({"project": "a/../b"}, "project", "such as my-project-123"),
+        ({"api_version": "1&a=b"}, "api_version", "2024-10-21"),
+        ({"abilities": {"a*": {"picture": False}}}, "abilities", r"'a\*' .* no ability 'picture'"),
+        ({"abilities": {"a*": {"images": "no"}}}, "abilities", r"'a\*', images .* true or false"),
+        ({"abilities": {"*": {"most_stops": "x"}}}, "abilities", "a whole number"),
+        ({"abilities": {"*": {"efforts": "x"}}}, "abilities", "a list of words"),
         ({"headers": {"a b": "c"}}, "headers", "'a b'"),
         ({"headers": {"": "c"}}, "headers", "name"),
         ({"headers": {"x": "a\r\ny: b"}}, "headers", "'x'"),
@@ -210,6 +221,19 @@ def test_errors_of_settings_repeat_no_secret(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         create_provider("openai_compatible", **{"base_url": BASE_URL, **options})
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_a_signer_from_outside_raises_is_a_problem_of_the_settings() -> None:
+    """Whatever it is, the error names the kind, the signer and the cause."""
+
+    def made(settings: Any, http: Any) -> Any:
+        return os.environ["NOBODY_SETS_THIS"]
+
+    row = ProviderRow("house", BASE_URL, needs_key=False, signer="seal")
+    registry = BUILT_IN.plus([row], signers={"seal": made})
+    told = r"signer 'seal' of the kind 'house' .*KeyError: 'NOBODY_SETS_THIS'"
+    with pytest.raises(ConfigurationError, match=told):
+        create_provider("house", registry=registry, http=answering(200, JSON, [ANSWER]))
 
 
 def test_a_row_can_say_less_than_its_kind() -> None:
@@ -511,3 +535,15 @@ async def test_no_error_quotes_our_credential(
     assert "***" in told
     assert outer.value.args == (outer.value.message,)
     assert "flag" not in told and ("you sent" in told) == (status == 500)
+
+
+async def test_details_are_told_without_the_credential() -> None:
+    """An upstream may quote it there as well: each text is masked, and the rest stays."""
+    details = {"error_code": "odd", "said": f"with {KEY}", "list": ["a", KEY], "n": 3}
+    body = {"type": "error", "error": {"type": "api_error", "message": "m", "details": details}}
+    http = answering(500, JSON, [json.dumps(body).encode()])
+    with pytest.raises(UpstreamFailed) as caught:
+        async with create_provider("openai", api_key=KEY, http=http).send(asked(), model="up"):
+            pass
+    masked = {"error_code": "odd", "said": "with ***", "list": ["a", "***"], "n": 3}
+    assert caught.value.details == masked

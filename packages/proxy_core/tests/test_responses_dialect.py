@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import httpx2
+import msgspec
 import openai
 import pytest
 from hypothesis import given, settings
@@ -327,3 +328,171 @@ def test_what_is_no_answer_raises(raw: bytes, kind: type[UpstreamError]) -> None
     """An error inside a 200 is one, and so is an answer without output."""
     with pytest.raises(kind):
         RESPONSES.whole(CALL, raw, Usage())
+
+
+def sealing(value: str) -> str:
+    return f"sealed-{value}"
+
+
+SEALED = msgspec.structs.replace(CALL, seal=sealing)
+CHAIN = {"previous_response_id": "resp_0"}
+
+
+def test_what_a_client_sees_of_ids_is_sealed() -> None:
+    """The response's own id and that before it, whole or streamed; what is no text stays."""
+    for fields, expected in (
+        (CHAIN, {"id": "sealed-resp_1", "previous_response_id": "sealed-resp_0"}),
+        ({}, {"id": "sealed-resp_1"}),
+        ({"id": None, "previous_response_id": None}, {"id": None, "previous_response_id": None}),
+    ):
+        whole = response("completed", **fields)
+        want = whole | expected | {"model": "chat"}
+        passed = RESPONSES.whole(SEALED, json.dumps(whole).encode(), Usage())
+        assert json.loads(passed) == want
+        watching = RESPONSES.tap(SEALED, Usage())
+        told = watching.feed(event("response.completed", response=whole))
+        assert json.loads(told.partition(b"data: ")[2]) == {
+            "type": "response.completed",
+            "sequence_number": 0,
+            "response": want,
+        }
+
+
+@pytest.mark.parametrize("fields", [{"model": "chat"}, {}])
+def test_an_answer_by_the_right_name_is_not_touched(fields: dict[str, Any]) -> None:
+    """Whole or streamed, its very bytes go on; an answer without a name gets none."""
+    told = {"output": [], "status": "completed", **fields}
+    raw = json.dumps(told).encode()
+    passed = RESPONSES.whole(CALL, raw, Usage())
+    streamed = b"data: " + json.dumps({"type": "response.completed", "response": told}).encode()
+    watching = RESPONSES.tap(CALL, Usage())
+    heard = watching.feed(streamed + b"\n\n")
+    assert (passed, heard) == (raw, streamed + b"\n\n")
+
+
+def test_what_was_not_counted_is_estimated() -> None:
+    """A third of the bytes of the request, and of what was said: the deltas, else the output."""
+    raw = json.dumps(response("completed", output=[{**MESSAGE, "content": [TEXT]}])).encode()
+    size = len(json.dumps([{**MESSAGE, "content": [TEXT]}]).encode())
+    usage = Usage()
+    RESPONSES.whole(CALL, raw, usage)
+    assert usage == Usage(-(-len(BODY) // 3), -(-size // 3))
+    watching, usage = tap()
+    assert usage == Usage(-(-len(BODY) // 3), 0)
+    watching.feed(b'data: {"type":"response.completed","response":' + raw + b"}\n\n")
+    assert usage == Usage(-(-len(BODY) // 3), -(-size // 3))
+    watching, usage = tap()
+    for text in ("a" * 10, "b" * 4, ""):
+        watching.feed(event("response.output_text.delta", delta=text, **AT))
+    assert usage.output_tokens == -(-(12 + 6) // 3)
+    watching.feed(b'data: {"type":"response.completed","response":' + raw + b"}\n\n")
+    assert usage.output_tokens == -(-(12 + 6) // 3) and not usage.reported
+
+
+@pytest.mark.parametrize(
+    ("pieces", "speaks"),
+    [
+        ([event("response.output_text.delta", delta="", **AT)], False),
+        ([event("response.output_text.delta", delta="x", **AT)], True),
+        ([event("response.output_text.done", delta="x", **AT)], False),
+        ([event("response.output_item.added", item={"type": "message"})], False),
+        ([event("response.output_item.added", item={"type": "reasoning"})], False),
+        ([event("response.output_item.added", item={})], True),
+        ([event("response.output_item.added", item=7)], False),
+        ([event("response.output_item.added")], False),
+        ([event("response.output_item.done", item={"type": "message"})], True),
+        ([event("response.new", item={"type": "function_call"})], False),
+        ([event("response.created", response=response("in_progress"))], False),
+        ([event("response.queued", response=None)], False),
+        ([b'event: response.output_text.delta\ndata: {"delta":"x"}\n\n'], True),
+    ],
+)
+def test_each_event_speaks_or_not(pieces: list[bytes], speaks: bool) -> None:
+    """What a client could see of it decides, and an event's name stands for a missing type."""
+    assert noticed(*pieces)[0] is speaks
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (event("response.cancelled", response=response("cancelled")), UpstreamFailed),
+        (event("response.created", error={"code": "rate_limit_exceeded"}), UpstreamThrottled),
+        (event("error", error={"code": "rate_limit_exceeded"}), UpstreamThrottled),
+        (event("error", error=None, code="rate_limit_exceeded"), UpstreamThrottled),
+        (b"data:  [DONE] \n\n", UpstreamDisconnected),
+    ],
+)
+def test_each_break_has_its_kind(data: bytes, kind: type[UpstreamError]) -> None:
+    """Cancelled, failed or told by an error, inside an event or beside it."""
+    assert type(failure_of(data)) is kind
+
+
+def test_a_null_error_is_none() -> None:
+    """OpenAI's own events and answers have the field without an error in it."""
+    watching, _ = tap()
+    quiet = event("response.created", error=None, response=response("in_progress", error=None))
+    assert watching.feed(quiet) == quiet.replace(b"up/x", b"chat")
+    assert watching.failure is None and watching.feed(b"data: \n\n") == b""
+    RESPONSES.whole(CALL, json.dumps(response("completed", error=None)).encode(), Usage())
+    with pytest.raises(UpstreamProtocolError):
+        RESPONSES.whole(CALL, json.dumps({"output": None}).encode(), Usage())
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [(40, '"' + "x" * 38 + '"'), (41, '"' + "x" * 36 + "...")]
+)
+def test_a_long_value_is_shown_by_its_beginning(size: int, shown: str) -> None:
+    """Of a wrong value an error shows forty characters."""
+    raw = b'{"model":"m","input":"x","stream":"' + b"x" * (size - 2) + b'"}'
+    with pytest.raises(InvalidRequest) as caught:
+        RESPONSES.read(raw)
+    assert f"is {shown}:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        (b'"input":null', "input"),
+        (b'"input":null,"conversation":null', "input"),
+        (b'"input":7', "input"),
+        (b'"input":"x","stream":"yes"', "stream"),
+        (b'"input":"x","max_output_tokens":1.5', "max_output_tokens"),
+    ],
+)
+def test_each_field_that_is_read_is_checked(fields: bytes, param: str) -> None:
+    """The native way refuses what it must understand, by the field's name."""
+    with pytest.raises(InvalidRequest) as caught:
+        RESPONSES.read(b'{"model":"m",' + fields + b"}")
+    assert caught.value.param == param
+
+
+def test_null_says_nothing() -> None:
+    """A null stream is none, a null input one that is elsewhere."""
+    call = RESPONSES.read(b'{"model":"m","input":null,"prompt":{"id":"p"},"stream":null}')
+    assert (call.stream, call.max_tokens, call.include_usage) == (False, None, True)
+    assert RESPONSES.read(b'{"model":"m","input":"x","max_output_tokens":0}').max_tokens == 0
+    with pytest.raises(InvalidRequest) as caught:
+        RESPONSES.read(b'{"model":null,"input":"x"}')
+    assert caught.value.param == "model" and "missing" in str(caught.value)
+    with pytest.raises(InvalidRequest, match="empty"):
+        RESPONSES.read(b'{"model":"","input":"x"}')
+
+
+def test_the_model_of_the_address_counts() -> None:
+    """Over that of the body, and whether it streams too."""
+    call = RESPONSES.read(BODY, model="other", stream=False)
+    assert (call.model, call.stream) == ("other", False)
+
+
+def test_reasoning_of_others_does_not_pass() -> None:
+    """What another provider sealed stays behind; the rest of the input, and a body that only
+    speaks of such a seal, goes on."""
+    said = {"type": "message", "role": "user", "content": "hi"}
+    seal = {"type": "reasoning", "summary": [], "encrypted_content": "lp1:anthropic.messages:sig"}
+    kept = {"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}
+    call = RESPONSES.read(json.dumps({"model": "m", "input": [said, seal, kept]}).encode())
+    sent = json.loads(RESPONSES.request(call, "m", ask_usage=True))
+    assert sent == {"model": "m", "input": [said, kept]}
+    for fields in ({"input": "lp1:a:b"}, {"prompt": {"id": "lp1:a:b"}}):
+        raw = json.dumps({"model": "m", **fields}).encode()
+        assert RESPONSES.request(RESPONSES.read(raw), "m", ask_usage=True) == raw

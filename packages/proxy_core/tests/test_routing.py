@@ -190,3 +190,24 @@ def test_lookup_is_linear_in_the_name() -> None:
     for _ in range(10_000):
         assert table.lookup("a" * 256) is None
     assert time.process_time() - began < 1.0
+
+
+@given(st.lists(NAMES, min_size=1, max_size=6, unique=True), NAMES, st.text("ab-", max_size=6))
+def test_what_a_pattern_may_ask_for_is_found(names: list[str], own: str, word: str) -> None:
+    """Whatever name fits a pattern, where it is found is among what the pattern overlaps."""
+    table = ModelTable((name, name) for name in names)
+    assert table.patterns == tuple(names)
+    found = {match.pattern for match in table.overlapping(own)}
+    asked = own.replace("*", word)
+    match = table.lookup(asked)
+    if match is not None and asked.strip():
+        assert match.pattern in found
+
+
+def test_what_has_nothing_in_common_does_not_overlap() -> None:
+    """Neither beginnings nor endings that differ can be of one name."""
+    table = ModelTable((name, None) for name in ("gem/*", "oai/*", "gpt-5", "*-mini"))
+    assert {match.pattern for match in table.overlapping("gem/*")} == {"gem/*", "*-mini"}
+    assert [match.pattern for match in table.overlapping("gpt-*-large")] == []
+    assert [match.pattern for match in table.overlapping("gpt-*")] == ["gpt-5", "*-mini"]
+    assert [match.pattern for match in table.overlapping("oai/x")] == ["oai/*"]

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from anthropic.types import MessageCountTokensParams, MessageTokensCount
+from google.genai import types as google
+from pydantic import TypeAdapter
 
 from proxy_core import (
     CHAT,
@@ -19,22 +22,28 @@ from proxy_core import (
     provider_row,
 )
 from proxy_core._types import Headers, Ready
+from proxy_core.dialects._bedrock import CONVERSE_CODEC
 from proxy_core.dialects._canonical import (
     Answer,
     Choice,
     Conversation,
     Reasoning,
+    ReasoningWish,
+    Sampling,
     Signature,
     Text,
     ToolCall,
     Turn,
 )
+from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._fold import events_of
 from proxy_core.errors import (
     InvalidRequest,
     NotCarried,
     UpstreamDisconnected,
     UpstreamModelMissing,
+    UpstreamProtocolError,
+    UpstreamRejected,
     UpstreamThrottled,
 )
 from proxy_core.providers._models import abilities_of
@@ -221,6 +230,28 @@ GOOGLE = "/v1/projects/p/locations/europe-west4/publishers"
             ),
         ),
         (
+            "vertex",
+            {},
+            "gemini.generate",
+            "claude-sonnet-4-5",
+            True,
+            (
+                f"https://europe-west4-aiplatform.googleapis.com{GOOGLE}/anthropic/models"
+                "/claude-sonnet-4-5:streamRawPredict"
+            ),
+        ),
+        (
+            "vertex",
+            {},
+            "gemini.count_tokens",
+            "gemini-2.5-pro",
+            False,
+            (
+                f"https://europe-west4-aiplatform.googleapis.com{GOOGLE}/google/models"
+                "/gemini-2.5-pro:countTokens"
+            ),
+        ),
+        (
             "bedrock",
             {},
             "anthropic.messages",
@@ -368,13 +399,13 @@ async def test_a_clients_mistake_is_raised_as_it_is() -> None:
 
 
 async def test_what_has_no_translation_is_not_sent() -> None:
-    """Embeddings of a provider that has none, or a count of a model that isn't asked so."""
+    """Embeddings of a provider that has none, or of a model that makes none."""
     http = answering(MESSAGE)
     with pytest.raises(UpstreamModelMissing, match="does not speak"):
         async with made("anthropic", http).send(call_of("openai.embeddings"), model="up"):
             pass
     with pytest.raises(UpstreamModelMissing, match="for this model"):
-        async with made("vertex", http).send(call_of("anthropic.count_tokens"), model="gemini-3"):
+        async with made("bedrock", http).send(call_of("openai.embeddings"), model="amazon.nova-2"):
             pass
 
 
@@ -391,6 +422,94 @@ async def test_a_count_that_nobody_makes_is_guessed(client: str, field: str) -> 
         assert dict(reply.headers)[b"x-llm-proxy-estimated"] == b"true"
     assert 0 < tokens < len(call.body.raw)
     assert http.requests == [] and reply.usage.input_tokens == 0
+
+
+WRAPPED = {"generateContentRequest": {"model": "models/m", **BODIES["gemini.count_tokens"]}}
+TOOL = {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}}
+VERTEX = f"https://europe-west4-aiplatform.googleapis.com{GOOGLE}"
+COUNTS: dict[str, tuple[str, str, str, dict[str, Any], str]] = {
+    "an Anthropic client of Gemini": (
+        "gemini",
+        "anthropic.count_tokens",
+        "gemini-2.5-pro",
+        {"system": "Be brief.", "tools": [TOOL]},
+        "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:countTokens",
+    ),
+    "an Anthropic client of Vertex": (
+        "vertex",
+        "anthropic.count_tokens",
+        "gemini-2.5-pro",
+        {"system": "Be brief.", "tools": [TOOL]},
+        f"{VERTEX}/google/models/gemini-2.5-pro:countTokens",
+    ),
+    "a Gemini client of Anthropic": (
+        "anthropic",
+        "gemini.count_tokens",
+        "claude-sonnet-4-5",
+        {},
+        "https://api.anthropic.com/v1/messages/count_tokens",
+    ),
+    "a Gemini client of Claude on Vertex": (
+        "vertex",
+        "gemini.count_tokens",
+        "claude-sonnet-4-5",
+        WRAPPED,
+        f"{VERTEX}/anthropic/models/count-tokens:rawPredict",
+    ),
+}
+
+
+@pytest.mark.parametrize("who", COUNTS)
+async def test_a_count_is_asked_in_the_upstreams_own_dialect(who: str) -> None:
+    """The prompt is translated as for an answer; the number is the upstream's, and no guess."""
+    kind, client, model, fields, url = COUNTS[who]
+    http = answering(b'{"totalTokens": 31, "input_tokens": 31}')
+    async with made(kind, http).send(call_of(client, **fields), model=model) as reply:
+        assert isinstance(reply.body, Ready)
+        answer = reply.body.take()
+        assert reply.headers == []
+    (request,) = http.requests
+    assert request.url == url
+    asked = json.loads(request.body)
+    if client == "gemini.count_tokens":
+        assert google.CountTokensResponse.model_validate_json(answer).total_tokens == 31
+        assert TypeAdapter(MessageCountTokensParams).validate_python(asked)["model"] == model
+        assert asked["messages"][0]["role"] == "user"
+        return
+    assert MessageTokensCount.model_validate_json(answer).input_tokens == 31
+    if kind == "gemini":
+        assert set(asked) == {"generateContentRequest"}
+        asked = asked["generateContentRequest"]
+        assert asked.pop("model") == f"models/{model}"
+    assert set(asked) == {"contents", "systemInstruction", "tools"}
+    said = google.Content.model_validate(asked["contents"][0]).parts or []
+    assert [part.text for part in said] == ["Hi"]
+    tools = google.Tool.model_validate(asked["tools"][0]).function_declarations or []
+    assert [tool.name for tool in tools] == ["look"]
+
+
+@pytest.mark.parametrize("told", [b"{}", b'{"totalTokens":"7"}', b'{"totalTokens":-1}', b"[", b"1"])
+async def test_a_count_is_a_whole_number(told: bytes) -> None:
+    """Anything else is no answer, and nothing is made up in its place."""
+    http = answering(told)
+    with pytest.raises(UpstreamProtocolError):
+        async with made("gemini", http).send(call_of("anthropic.count_tokens"), model="up"):
+            pass
+
+
+async def test_an_error_in_the_place_of_a_count_is_told() -> None:
+    """The upstream's own words, as for an answer."""
+    http = answering(b'{"error":{"code":400,"message":"too odd","status":"INVALID_ARGUMENT"}}')
+    with pytest.raises(UpstreamRejected, match="too odd"):
+        async with made("gemini", http).send(call_of("anthropic.count_tokens"), model="up"):
+            pass
+
+
+async def test_a_count_says_what_it_is_without() -> None:
+    """A field that the upstream has no word for is named: the count goes on."""
+    http, call = answering(b'{"totalTokens":1}'), call_of("anthropic.count_tokens", speed="fast")
+    async with made("gemini", http).send(call, model="up") as reply:
+        assert reply.headers == [(b"x-llm-proxy-dropped", b"speed")]
 
 
 async def test_a_stream_of_lines_becomes_events() -> None:
@@ -657,6 +776,10 @@ def test_the_memory_of_signatures_has_bounds() -> None:
 @pytest.mark.parametrize(
     ("kind", "dialect", "model", "field", "value"),
     [
+        ("anthropic", "anthropic.messages", "claude-sonnet-4-5", "late_system", False),
+        ("anthropic", "anthropic.messages", "claude-opus-4-7", "late_system", False),
+        ("anthropic", "anthropic.messages", "claude-opus-4-8", "late_system", True),
+        ("anthropic", "anthropic.messages", "claude-haiku-5-5", "late_system", True),
         ("openai", "openai.chat", "gpt-5-mini", "temperature", False),
         ("openai", "openai.chat", "gpt-5.2", "sampling_while_reasoning", False),
         ("openai", "openai.chat", "gpt-4o", "reasoning", ()),
@@ -668,9 +791,24 @@ def test_the_memory_of_signatures_has_bounds() -> None:
         ("anthropic", "anthropic.messages", "claude-opus-4-7", "temperature", False),
         ("bedrock", "anthropic.messages", CLAUDE, "reasoning", ("budget",)),
         ("vertex", "anthropic.messages", "claude-3-5-haiku@20241022", "reasoning", ()),
+        ("vertex", "anthropic.messages", "claude-opus-4-8", "image_urls", False),
+        ("bedrock", "anthropic.messages", CLAUDE, "image_urls", False),
+        ("anthropic", "anthropic.messages", "claude-opus-4-8", "image_urls", True),
         ("gemini", "gemini.generate", "gemini-2.5-flash", "reasoning", ("budget",)),
         ("gemini", "gemini.generate", "gemini-3-flash-preview", "reasoning", ("effort",)),
         ("bedrock", "bedrock.converse", "amazon.nova-pro-v1:0", "temperature", True),
+        ("openai", "openai.chat", "gpt-5.6", "cache_marks", False),
+        ("azure", "openai.chat", "my-deployment", "cache_marks", False),
+        ("mistral", "openai.chat", "mistral-large", "cache_marks", False),
+        ("groq", "openai.chat", "llama-3.3-70b", "cache_marks", False),
+        ("cerebras", "openai.chat", "gpt-oss-120b", "cache_marks", False),
+        ("fireworks", "openai.chat", "kimi-k2p6", "cache_marks", False),
+        ("openrouter", "openai.chat", "anthropic/claude-sonnet-4.5", "cache_marks", True),
+        ("bedrock", "bedrock.converse", "us.amazon.nova-pro-v1:0", "reasoning", ()),
+        ("bedrock", "bedrock.converse", "us.amazon.nova-pro-v1:0", "cache_marks", True),
+        ("bedrock", "bedrock.converse", "us.meta.llama3-3-70b-instruct-v1:0", "top_k", False),
+        ("bedrock", "bedrock.converse", "us.deepseek.r1-v1:0", "reasoning", ()),
+        ("bedrock", "bedrock.converse", "openai.gpt-oss-120b-1:0", "top_k", False),
     ],
 )
 def test_what_a_model_takes_is_known(
@@ -678,6 +816,39 @@ def test_what_a_model_takes_is_known(
 ) -> None:
     """As its maker's documentation says; who has no row takes everything."""
     assert getattr(abilities_of(kind, dialect, model), field) == value
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "lost"),
+    [
+        (CLAUDE, {"thinking": {"type": "enabled", "budget_tokens": 2048}}, ("top_k",)),
+        ("us.amazon.nova-pro-v1:0", {"inferenceConfig": {"topK": 7}}, ("reasoning_effort",)),
+        (
+            "global.amazon.nova-2-lite-v1:0",
+            {
+                "reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"},
+                "inferenceConfig": {"topK": 7},
+            },
+            (),
+        ),
+        ("openai.gpt-oss-120b-1:0", {"reasoning_effort": "low"}, ("top_k",)),
+        ("cohere.command-r-plus-v1:0", {"k": 7}, ("reasoning_effort",)),
+        ("mistral.mixtral-8x7b-instruct-v0:1", {"top_k": 7}, ("reasoning_effort",)),
+        ("meta.llama3-8b-instruct-v1:0", None, ("top_k", "reasoning_effort")),
+        ("us.deepseek.r1-v1:0", None, ("top_k", "reasoning_effort")),
+    ],
+)
+def test_a_model_on_bedrock_gets_fields_that_are_its_own(
+    model: str, own: dict[str, Any] | None, lost: tuple[str, ...]
+) -> None:
+    """Each family on Bedrock is asked in its own words; what it has none for is announced."""
+    wish, losses = ReasoningWish(effort="low"), Losses()
+    turns = (Turn(role="user", parts=(Text(text="hi"),)),)
+    asked = Conversation(model="m", turns=turns, reasoning=wish, sampling=Sampling(top_k=7))
+    can = abilities_of("bedrock", "bedrock.converse", model)
+    body = CONVERSE_CODEC.write_request(asked, model, can, losses)
+    assert body.get("additionalModelRequestFields") == own
+    assert [(loss.field, loss.grave) for loss in losses.all] == [(name, False) for name in lost]
 
 
 async def test_an_operator_knows_better() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Self, TypeGuard
 
+from proxy_core._failures import SURE_CODES
 from proxy_core._quarantine import CredentialQuarantine, QuarantineSettings
 from proxy_core._secret import Secret
 from proxy_core._throttle import ThrottleGate, ThrottleSettings
@@ -16,15 +17,17 @@ from proxy_core.errors import (
     ConfigurationError,
     UpstreamError,
     UpstreamFailed,
+    UpstreamModelMissing,
     UpstreamRefusedCredential,
     UpstreamThrottled,
 )
 from proxy_logging import Observer
 
-__all__ = ["CredentialLoan", "CredentialPool"]
+__all__ = ["CredentialLoan", "CredentialPool", "is_of_credential"]
 
 _MOST_GATES: Final = 4096
 """Names of models may be a client's; those that nobody waits for are forgotten then."""
+_FORBIDDEN: Final = 403
 _NO_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = ()
 
 
@@ -49,12 +52,21 @@ class CredentialLoan:
             self._pool._answered(self, headers)
 
     def failed(
-        self, failure: BaseException, headers: Iterable[tuple[bytes, bytes]] = _NO_HEADERS
+        self,
+        failure: BaseException,
+        headers: Iterable[tuple[bytes, bytes]] = _NO_HEADERS,
+        *,
+        aside: bool = False,
     ) -> None:
-        """The call failed so. A throttle and a refused credential take it out for their time."""
+        """The call failed so. A throttle and a refused credential take it out for their time.
+
+        ``aside`` says that it was no chat: a credential that lacks the right to files or to images
+        stays in use, unless the upstream's code says that the credential itself is no good.
+        """
         if not self._is_over:
             self._is_over = True
-            self._pool._failed(self, failure, headers)
+            if not (aside and _may_lack_a_right(failure)):
+                self._pool._failed(self, failure, headers)
 
     def __enter__(self) -> Self:
         return self
@@ -214,6 +226,19 @@ class CredentialPool:
             deployment=f"{self.name}/{model}",
             retry_after=wait,
         )
+
+
+def is_of_credential(failure: BaseException) -> bool:
+    """Whether the same call may succeed with another one: also where an account lacks a model."""
+    if isinstance(failure, UpstreamModelMissing):
+        return failure.upstream_status == _FORBIDDEN
+    return isinstance(failure, UpstreamThrottled | UpstreamRefusedCredential)
+
+
+def _may_lack_a_right(failure: BaseException) -> bool:
+    if not isinstance(failure, UpstreamRefusedCredential):
+        return False
+    return failure.upstream_code not in SURE_CODES
 
 
 def _asks_to_wait(failure: BaseException) -> TypeGuard[UpstreamFailed]:

@@ -7,10 +7,20 @@ import time
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from proxy_core._complaint import (
+    KEY_CODES,
+    LONGEST_WAIT,
+    MAX_CODE,
+    MAX_MESSAGE,
+    Complaint,
+    bare_type,
+    read_body,
+    read_error,
+)
 from proxy_core.errors import (
     UpstreamError,
     UpstreamFailed,
@@ -21,11 +31,8 @@ from proxy_core.errors import (
     UpstreamThrottled,
 )
 
-__all__ = ["Complaint", "failure_from_answer", "failure_in_body", "retry_after_of"]
+__all__ = ["MAX_MESSAGE", "SURE_CODES", "failure_from_answer", "failure_in_body", "retry_after_of"]
 
-MAX_MESSAGE: Final = 2_000
-"""Characters of an upstream's message that we pass on."""
-_MAX_CODE: Final = 64
 _MAX_PARAM: Final = 256
 
 _MONEY_CODES: Final = frozenset(
@@ -89,17 +96,8 @@ _KNOWN_CODES: Final = _MONEY_CODES | _STATUS_OF_CODE.keys()
 _OUR_CREDENTIAL: Final = frozenset({401, 402, 403})
 _BAD_REQUEST: Final = frozenset({400, 413, 415, 422})
 """The others of 4xx (a wrong path, a conflict, a proxy on the way) speak of the upstream."""
-_KEY_CODES: Final = frozenset(
-    {
-        "invalid_api_key",
-        "authentication_error",
-        "API_KEY_INVALID",
-        "UnrecognizedClientException",
-        "ExpiredTokenException",
-        "InvalidSignatureException",
-        "IncompleteSignatureException",
-    }
-)
+SURE_CODES: Final = _MONEY_CODES | KEY_CODES
+"""With these a refusal is about the credential, not about what it was used for."""
 _WRONG_KEY: Final = re.compile(
     r"(incorrect|invalid) api key|api key (not valid|expired)|credit balance is too low",
     re.IGNORECASE,
@@ -109,69 +107,49 @@ _TELLS_MORE: Final = {"ServiceQuotaExceededException": 429}
 """Codes that know better than the status that they come with (400)."""
 _NO_MODEL: Final = re.compile(r"model identifier is invalid", re.IGNORECASE)
 """How Bedrock says in a 400 that it doesn't know the model."""
+_MODEL_CODES: Final = frozenset(
+    {"model_not_found", "model_permission_blocked_org", "model_permission_blocked_project"}
+)
+"""OpenAI's, also with a 400 or a 403, and Groq's: https://console.groq.com/docs/model-permissions"""
+_NO_ACCESS: Final = re.compile(
+    r"access to (the |this )?model\b|model access is denied", re.IGNORECASE
+)
+"""How Bedrock says in a 403 that the account may not have this one model."""
+_DEPLOYED: Final = re.compile(
+    r"\b(models?|deployments?|endpoints?|projects?|functions?)\b", re.IGNORECASE
+)
+"""What a 404 is about when it is the operator's."""
+_MENTIONED: Final = re.compile(
+    r"\b(file[-_]|(resp|msg|rs|fc|conv|cntr|container|vs|pmpt|thread|skill|batch)_)"
+    r"[0-9a-z]*[0-9]|\bwith id\b|no such file object|cached ?content",
+    re.IGNORECASE,
+)
+"""What a 404 is about when the client's request named it: a file, an item, a container."""
+_NOT_YOURS: Final = re.compile(r"the file \S+ or it may not exist|cached ?content", re.IGNORECASE)
+"""How Gemini says in a 403 that there is no such file or cached content."""
 _CLIENT_TYPES: Final = frozenset({"invalid_request_error", "not_supported_error"})
 _CLIENT_WORDS: Final = re.compile(
     r"(image|audio) input is not supported|too large to process", re.IGNORECASE
 )
 """How llama.cpp says in a 500 or 501 that the request was wrong."""
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
-_HTTP_ERROR: Final = re.compile(r"[45][0-9][0-9]")
-_LONGEST_WAIT: Final = 30 * 86_400.0
-"""Seconds; nobody means more, and infinity is no number to reckon with."""
-_WORDS: Final = (
-    (
-        "context_length_exceeded",
-        re.compile(
-            r"maximum context length|exceeds? the (available )?context|too large to process"
-            r"|prompt is too long|exceed context limit|exceeds the maximum number of tokens"
-            r"|input is too long|too many tokens: ",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        "content_policy_violation",
-        re.compile(r"content filtering policy|violat\w+ our usage polic", re.IGNORECASE),
-    ),
-)
-"""How those without a code for it say that the input doesn't fit (vLLM, llama.cpp, Anthropic,
-Gemini, Bedrock, Cohere), or that they won't answer it (Anthropic, OpenAI)."""
-_VAGUE: Final = frozenset({"", "invalid_prompt", "invalid_request_error", "invalid_parameter"})
-"""Codes that say less than the words."""
-_MESSAGES: Final = ("message", "detail", "Message", "error")
-_TYPES: Final = ("type", "status", "__type")
 _AMAZON: Final = b"x-amzn-errortype"
-_RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
-_ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
-"""https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto"""
-_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)s")
-
-
-class Complaint(NamedTuple):
-    """The error object of an answer, as far as it can be read."""
-
-    message: str = ""
-    type: str = ""
-    code: str = ""
-    param: str | None = None
-    status: int = 0
-    """Where the error says one itself."""
-    retry_after: float | None = None
 
 
 def failure_from_answer(
     status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
 ) -> UpstreamError:
     """The error that an answer with a status other than 200 stands for."""
-    complaint = _read_body(body)
+    complaint = read_body(body)
     known = dict(headers)
     if not complaint.type:
-        complaint = complaint._replace(type=_bare_type(known.get(_AMAZON, b"").decode("latin-1")))
+        complaint = complaint._replace(type=bare_type(known.get(_AMAZON, b"").decode("latin-1")))
     return _failure(status, complaint, retry_after_of(known.items()))
 
 
 def failure_in_body(error: msgspec.Raw | bytes) -> UpstreamError:
     """The error inside a 200: ``error`` is the JSON value of its ``error`` field."""
-    complaint = _read_error(bytes(error))
+    complaint = read_error(bytes(error))
     if not complaint.message:
         complaint = complaint._replace(message="the upstream reported an error in its answer")
     if complaint.status:
@@ -185,10 +163,10 @@ def retry_after_of(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
     found = {name: value.decode("latin-1").strip() for name, value in headers}
     milliseconds = found.get(b"retry-after-ms", "")
     if _NUMBER.fullmatch(milliseconds):
-        return min(float(milliseconds) / 1000, _LONGEST_WAIT)
+        return min(float(milliseconds) / 1000, LONGEST_WAIT)
     seconds = found.get(b"retry-after", "")
     if _NUMBER.fullmatch(seconds):
-        return min(float(seconds), _LONGEST_WAIT)
+        return min(float(seconds), LONGEST_WAIT)
     return _seconds_until(seconds) if seconds else None
 
 
@@ -197,7 +175,7 @@ def _seconds_until(date: str) -> float | None:
         at = parsedate_to_datetime(date)
         if at.tzinfo is None:
             at = at.replace(tzinfo=UTC)
-        return min(max(0.0, at.timestamp() - time.time()), _LONGEST_WAIT)
+        return min(max(0.0, at.timestamp() - time.time()), LONGEST_WAIT)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
 
@@ -222,9 +200,10 @@ def _failure(status: int, complaint: Complaint, retry_after: float | None) -> Up
     return kind(
         told[:MAX_MESSAGE],
         upstream_status=status,
-        upstream_code=(complaint.code or complaint.type)[:_MAX_CODE] or None,
+        upstream_code=(complaint.code or complaint.type)[:MAX_CODE] or None,
         retry_after=retry_after,
         param=None if complaint.param is None else complaint.param[:_MAX_PARAM],
+        details=complaint.details,
     )
 
 
@@ -241,6 +220,10 @@ def _credential_refused(
 
 
 def _kind(status: int, complaint: Complaint) -> type[UpstreamError]:
+    if _misses_model(status, complaint):
+        return UpstreamModelMissing
+    if _misses_mentioned(status, complaint):
+        return UpstreamRejected
     if (
         status in _OUR_CREDENTIAL
         or complaint.code in _MONEY_CODES
@@ -249,11 +232,30 @@ def _kind(status: int, complaint: Complaint) -> type[UpstreamError]:
         return UpstreamRefusedCredential
     if status == 429:
         return UpstreamThrottled
-    if status == 404:
-        return UpstreamModelMissing
     if status in _BAD_REQUEST:
         return UpstreamRefusedCredential if _blames_key(complaint) else UpstreamRejected
     return UpstreamFailed if status >= 400 else UpstreamProtocolError
+
+
+def _misses_model(status: int, complaint: Complaint) -> bool:
+    """Whether the model isn't there, or not for us. A 404 that says nothing else is about it."""
+    if status == 404:
+        return not _misses_mentioned(status, complaint)
+    if status == 403 and _NO_ACCESS.search(complaint.message):
+        return True
+    return status in (400, 403) and complaint.code in _MODEL_CODES
+
+
+def _misses_mentioned(status: int, complaint: Complaint) -> bool:
+    """Whether something isn't there that the request named: no other upstream has it."""
+    said = complaint.message[:MAX_MESSAGE]
+    if status == 403:
+        return bool(_NOT_YOURS.search(said))
+    if status != 404 or complaint.code in _MODEL_CODES:
+        return False
+    if complaint.details is not None:
+        return "model" not in str(complaint.details["error_code"])
+    return bool(_MENTIONED.search(said)) and not _DEPLOYED.search(said)
 
 
 def _blames_client(complaint: Complaint) -> bool:
@@ -262,83 +264,7 @@ def _blames_client(complaint: Complaint) -> bool:
 
 def _blames_key(complaint: Complaint) -> bool:
     return (
-        complaint.code in _KEY_CODES
-        or complaint.type in _KEY_CODES
+        complaint.code in KEY_CODES
+        or complaint.type in KEY_CODES
         or bool(_WRONG_KEY.search(complaint.message))
     )
-
-
-def _read_body(body: bytes) -> Complaint:
-    """The complaint of an error body: under ``error``, flat, in an array, or none at all."""
-    try:
-        whole = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Complaint()
-    if isinstance(whole, list) and whole:
-        whole = whole[0]
-    if not isinstance(whole, dict):
-        return Complaint()
-    return _complaint(whole.get("error") or whole)
-
-
-def _read_error(raw: bytes) -> Complaint:
-    try:
-        return _complaint(msgspec.json.decode(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Complaint()
-
-
-def _complaint(error: object) -> Complaint:
-    if isinstance(error, str):
-        return Complaint(message=error, code=_code_in_words(error))
-    if not isinstance(error, dict):
-        return Complaint()
-    message = next((text for name in _MESSAGES if (text := _text(error.get(name)))), "")
-    kind = next((name for key in _TYPES if isinstance(name := error.get(key), str) and name), "")
-    code = _text(error.get("code"))
-    status = int(code) if _HTTP_ERROR.fullmatch(code) else 0
-    if status or code in _VAGUE:
-        # A status as code says less than the type, or than the words.
-        code = _code_in_words(message) or ("" if status else code)
-    reason, retry_after = _details(error.get("details"))
-    param = error.get("param")
-    return Complaint(
-        message,
-        _bare_type(kind),
-        reason or code,
-        param if isinstance(param, str) else None,
-        status,
-        retry_after,
-    )
-
-
-def _code_in_words(message: str) -> str:
-    begun = message[:MAX_MESSAGE]
-    return next((code for code, words in _WORDS if words.search(begun)), "")
-
-
-def _bare_type(kind: str) -> str:
-    """AWS puts a name before a ``#`` and a URL behind a colon."""
-    return kind.rpartition("#")[2].partition(":")[0].strip()
-
-
-def _details(given: object) -> tuple[str, float | None]:
-    """Of Google's details: a reason that we know, and the seconds to wait."""
-    reason, retry_after = "", None
-    for detail in given if isinstance(given, list) else ():
-        if not isinstance(detail, dict):
-            continue
-        kind = detail.get("@type")
-        if kind == _ERROR_INFO and _text(detail.get("reason")) in _KEY_CODES:
-            reason = str(detail["reason"])
-        told = _DURATION.fullmatch(_text(detail.get("retryDelay")))
-        if kind == _RETRY_INFO and told:
-            retry_after = min(float(told[1]), _LONGEST_WAIT)
-    return reason, retry_after
-
-
-def _text(value: object) -> str:
-    """A text of the upstream's; what is none is shown as JSON, and nothing as nothing."""
-    if not value:
-        return ""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

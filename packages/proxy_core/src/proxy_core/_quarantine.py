@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy_core._failures import SURE_CODES
 from proxy_core.errors import (
     ConfigurationError,
     UpstreamError,
@@ -158,9 +159,8 @@ class CredentialQuarantine:
 
     def _is_doubtful(self, failure: UpstreamRefusedCredential) -> bool:
         """Whether it may be the model, not the credential, that is refused."""
-        codes = (None, "permission_error")
         return (
             not self.reason
             and failure.upstream_status == _FORBIDDEN
-            and failure.upstream_code in codes
+            and failure.upstream_code not in SURE_CODES
         )

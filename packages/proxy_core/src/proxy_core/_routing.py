@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from proxy_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["Match", "ModelTable", "Weighted", "expand_target", "match_model", "order_deployments"]
 
@@ -133,6 +133,23 @@ class ModelTable(Generic[_T]):
         ]
         self._patterns = sorted(patterns, key=lambda p: (-len(p.text), -len(p.prefix)))
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All that was configured: names, and patterns with a ``*``."""
+        return self._all
+
+    def overlapping(self, pattern: str) -> Iterator[Match[_T]]:
+        """What some name that fits `pattern` may be found under; a wildcard stays empty."""
+        if "*" not in pattern:
+            found = self.lookup(pattern)
+            yield from () if found is None else (found,)
+            return
+        prefix, suffix = _halves(pattern)
+        yield from (match for name, match in self._exact.items() if _fits(name, prefix, suffix))
+        for one in self._patterns:
+            if _begin_alike(prefix, one.prefix) and _begin_alike(suffix[::-1], one.suffix[::-1]):
+                yield Match(one.text, "", one.values)
+
     def lookup(self, name: str) -> Match[_T] | None:
         """Where `name` belongs: the exact name before all patterns, then the most literal one."""
         exact = self._exact.get(name)
@@ -179,6 +196,15 @@ def _check(name: str) -> None:
 def _halves(name: str) -> tuple[str, str]:
     prefix, _, suffix = name.partition("*")
     return prefix, suffix
+
+
+def _fits(name: str, prefix: str, suffix: str) -> bool:
+    is_long_enough = len(name) >= len(prefix) + len(suffix)
+    return is_long_enough and name.startswith(prefix) and name.endswith(suffix)
+
+
+def _begin_alike(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _shared(one: str, other: str) -> int:

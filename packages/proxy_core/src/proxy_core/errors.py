@@ -26,15 +26,17 @@
         ├── UpstreamFailed               a 5xx, an odd 4xx, an error inside a 200 or a stream
         ├── UpstreamThrottled            429
         ├── UpstreamRefusedCredential    401, 402, 403: our key, not the client's
-        ├── UpstreamModelMissing         404
-        ├── UpstreamRejected             400, 413, 415, 422: the upstream judged the request
+        ├── UpstreamModelMissing         404, or a 403 that is about one model
+        ├── UpstreamRejected             400, 413, 415, 422: the upstream judged the request;
+        │                                404 of what the request names: a file, a thread
         ├── NotCarried                   not asked: its dialect or model can't take what is asked
+        │   └── ThreadNotCarried         nor keep what Anthropic's ``thread`` leaves unsaid
         └── NoDeploymentAnswered         every deployment failed; ``failures`` has them
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ __all__ = [
     "ProxyError",
     "RequestError",
     "ShuttingDown",
+    "ThreadNotCarried",
     "UnsupportedMedia",
     "UpstreamDisconnected",
     "UpstreamError",
@@ -178,8 +181,11 @@ class UpstreamError(ProxyError):
         upstream_code: str | None = None,
         retry_after: float | None = None,
         param: str | None = None,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message, param=param)
+        self.details = details
+        """Anthropic's, beside its message: an ``error_code``, and fields that belong to it."""
         self.deployment = deployment
         self.upstream_status = upstream_status
         self.upstream_code = upstream_code
@@ -265,6 +271,15 @@ class NotCarried(UpstreamError):
 
     code = "unsupported_parameter"
     verdict = "let_go"
+
+
+class ThreadNotCarried(NotCarried):
+    """Anthropic's own code for it: its SDK then sends the whole conversation, without ``thread``.
+
+    Source: ``ThreadUnsupportedRequestErrorDetails`` of https://github.com/anthropics/anthropic-sdk-python.
+    """
+
+    code = "thread_unsupported_request"
 
 
 class NoDeploymentAnswered(UpstreamError):

@@ -16,6 +16,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature_and_top_p: bool = True
     """Both at once."""
     top_k: bool = True
+    top_k_field: str = "top_k"
+    """Where it goes on Bedrock, among the fields that are the model's own; a dot goes inside."""
     penalties: bool = True
     seed: bool = True
     logit_bias: bool = True
@@ -37,12 +39,16 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     files: bool = True
     json_object: bool = True
     json_schema: bool = True
+    open_schemas: bool = True
+    """Whether a JSON Schema may have open objects, and keywords such as ``minLength``."""
     strict_tools: bool = True
     late_system: bool = True
     """System messages after the first user's."""
     reasoning: tuple[str, ...] = ("effort", "budget", "adaptive")
     """How thinking may be asked for; empty: it can't be."""
     efforts: tuple[str, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+    effort_field: str = ""
+    """Where an effort goes on Bedrock, in the same way; empty: where Claude takes it."""
     least_budget: int = 1024
     """Tokens of thinking."""
     reasoning_back: bool = True

@@ -36,18 +36,24 @@ class Loss(NamedTuple):
     grave: bool
     """Whether without it the answer is another one than was asked for: content, tools, the form of
     the output. A hint, a sampling parameter, an id for statistics is not."""
+    remedy: str = "Leave it out"
+    """What a client can do to have the rest."""
 
 
 class Losses:
     """Those of one request. Whoever collects them decides what to refuse and to announce."""
 
-    __slots__ = ("all",)
+    __slots__ = ("all", "places")
 
     def __init__(self) -> None:
         self.all: list[Loss] = []
+        self.places: list[str] = []
+        """Of each turn, the path of what it was read from; empty where a reader doesn't tell."""
 
-    def drop(self, field: str, why: str, *, grave: bool = False) -> None:
-        self.all.append(Loss(field, why, grave))
+    def drop(
+        self, field: str, why: str, *, grave: bool = False, remedy: str = "Leave it out"
+    ) -> None:
+        self.all.append(Loss(field, why, grave, remedy))
 
     def unknown(self, where: str, given: Iterable[str], known: Iterable[str]) -> None:
         """Drop the fields of an object that the canonical form has no word for.

@@ -78,11 +78,13 @@ class Document:
     Of keys that occur twice ``fields`` holds the last; ``parse`` refuses those that are owned.
     """
 
-    __slots__ = ("_layout", "fields", "raw")
+    __slots__ = ("_layout", "cleaned", "fields", "raw")
 
     def __init__(self, raw: bytes, fields: dict[str, msgspec.Raw]) -> None:
         self.raw = raw
         self.fields = fields
+        self.cleaned: tuple[msgspec.Raw, bytes] | None = None
+        """An array, and what is left of it without what an upstream couldn't read."""
         self._layout: _Layout | None = None
         """None also where nobody has looked yet."""
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["BUDGETS", "budget_of", "effort_of", "nearest_effort"]
+from proxy_core.dialects._reading import Value
+
+__all__ = ["BUDGETS", "budget_of", "effort_in", "effort_of", "nearest_effort"]
 
 BUDGETS: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -23,6 +25,12 @@ BUDGETS: Final[Mapping[str, int]] = MappingProxyType(
 (https://ai.google.dev/gemini-api/docs/openai#thinking); other providers publish no such table."""
 
 
+def effort_in(fields: Value, name: str) -> str | None:
+    """The effort that a client's object names. Raises InvalidRequest for a word that is none."""
+    effort = fields.maybe(name)
+    return None if effort is None else effort.one_of(*BUDGETS)
+
+
 def budget_of(effort: str) -> int:
     """Tokens for an effort; an unknown word counts as medium."""
     return BUDGETS.get(effort, BUDGETS["medium"])
@@ -34,8 +42,12 @@ def effort_of(budget: int) -> str:
 
 
 def nearest_effort(effort: str, known: tuple[str, ...]) -> str | None:
-    """The one of ``known`` that is nearest, the smaller of two; None where there is none."""
+    """The one of ``known`` that is nearest, the smaller of two; None where there is none.
+
+    A little is never answered with ``none`` where there is something.
+    """
     wanted = budget_of(effort)
     if effort in known or not known:
         return effort if effort in known else None
-    return min(known, key=lambda one: (abs(budget_of(one) - wanted), budget_of(one)))
+    some = [one for one in known if one != "none"] or known
+    return min(some, key=lambda one: (abs(budget_of(one) - wanted), budget_of(one)))

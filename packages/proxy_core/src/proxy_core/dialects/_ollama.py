@@ -74,6 +74,8 @@ def _think(conversation: form.Conversation, can: Abilities, losses: Losses) -> d
         losses.drop("reasoning_effort", "the model does not think")
         return {}
     effort = shared.effort_wished(wish)
+    if effort is None and wish.enabled is None:
+        return {}
     if effort is None or "effort" not in can.reasoning:
         return {"think": effort != "none"}
     nearest = nearest_effort(effort, tuple(one for one in _EFFORTS if one in can.efforts))
@@ -85,15 +87,14 @@ def _think(conversation: form.Conversation, can: Abilities, losses: Losses) -> d
 def _messages(
     conversation: form.Conversation, can: Abilities, losses: Losses
 ) -> Iterator[dict[str, Any]]:
-    names = {
-        part.id: part.name
-        for turn in conversation.turns
-        for part in turn.parts
-        if isinstance(part, form.ToolCall)
-    }
+    calls = [p for turn in conversation.turns for p in turn.parts if isinstance(p, form.ToolCall)]
+    names = {call.id: call.name for call in calls}
+    places = {call.id: place for place, call in enumerate(calls)}
     for at, turn in enumerate(conversation.turns):
-        results = [part for part in turn.parts if isinstance(part, form.ToolResult)]
-        for number, result in enumerate(results):
+        results = [(n, p) for n, p in enumerate(turn.parts) if isinstance(p, form.ToolResult)]
+        # Two results of one function are told apart by nothing but their calls' order.
+        results.sort(key=lambda one: places.get(one[1].id, len(places)))
+        for number, result in results:
             name = result.name or names.get(result.id, "")
             field = f"messages[{at}].content[{number}]"
             said = shared.result_text(result, field, losses, _WHO)

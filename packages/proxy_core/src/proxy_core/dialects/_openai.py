@@ -90,6 +90,7 @@ class OpenAIDialect:
             fresh = cleaned(call.body.fields["messages"], chat_message)
             if fresh is not None:
                 edits["messages"] = fresh
+                call.body.cleaned = (call.body.fields["messages"], fresh)
         return call.body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> StreamTap:

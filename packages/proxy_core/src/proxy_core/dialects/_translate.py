@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ from proxy_core.dialects._canonical import (
     Reasoning,
     ToolCall,
 )
+from proxy_core.dialects._client_words import in_words_of
 from proxy_core.dialects._codec import (
     ClientCodec,
     Frame,
@@ -42,6 +44,7 @@ from proxy_core.dialects._codec import (
 )
 from proxy_core.dialects._customs import CustomCalls, custom_names, without_customs
 from proxy_core.dialects._hosted import without_hosted, without_lost_choice
+from proxy_core.dialects._places import written
 from proxy_core.dialects._usage import estimate_tokens
 from proxy_core.errors import InvalidRequest, NotCarried, UpstreamError, UpstreamProtocolError
 
@@ -137,7 +140,8 @@ class Translator:
         ``model`` is the upstream's name, ``can`` what it takes.
         """
         losses = Losses()
-        asked = self.client.read_request(_read(call.body.raw), losses)
+        said = _read(call.body.raw)
+        asked = self.client.read_request(said, losses)
         asked = msgspec.structs.replace(
             asked, model=call.model, stream=call.stream, include_usage=call.include_usage
         )
@@ -146,7 +150,8 @@ class Translator:
         customs = _NO_CUSTOMS if self._target.customs else custom_names(wanted)
         if customs:
             wanted = without_customs(wanted)
-        body = self.upstream.write_request(wanted, model, can, losses)
+        write = partial(self.upstream.write_request, wanted, model, can)
+        body = written(write, losses, wanted.turns)
         lost = without_hosted(wanted, losses.all)
         free = without_lost_choice(wanted, lost)
         if free is not wanted:
@@ -155,7 +160,8 @@ class Translator:
             body.pop("stream_options", None)
         if self._target.finish is not None:
             body = self._target.finish(body, call)
-        announced = judged(lost, self._unsupported, self.upstream.dialect)
+        words = partial(in_words_of, self.client.dialect, said=said)
+        announced = judged(lost, self._unsupported, self.upstream.dialect, words)
         told = Told(call.model, asked, call.request_id, int(time.time()))
         return Translation(self, _encode(body), announced, told, customs)
 
@@ -314,18 +320,25 @@ class TranslatedTap:
                 self.has_content = True
 
 
-def judged(losses: Iterable[Loss], unsupported: Unsupported, target: str) -> Headers:
+def judged(
+    losses: Iterable[Loss],
+    unsupported: Unsupported,
+    target: str,
+    words: Callable[[str], str] = str,
+) -> Headers:
     """The header that announces what is left out; nothing where nothing is.
 
-    Raises NotCarried for the first loss that ``unsupported`` doesn't let pass.
+    Raises NotCarried for the first loss that ``unsupported`` doesn't let pass; ``words`` is the
+    client's own name for a field.
     """
     fields: dict[str, None] = {}
     for loss in losses:
         if unsupported == "strict" or (loss.grave and unsupported == "refuse"):
+            field = words(loss.field)
             raise NotCarried(
-                f"{loss.field!r} can't be carried over to {target}: {loss.why}. Leave it out, ask "
+                f"{field!r} can't be carried over to {target}: {loss.why}. {loss.remedy}, ask "
                 "another model, or let the proxy drop it with `unsupported: announce`.",
-                param=loss.field,
+                param=field,
             )
         fields[_printable(loss.field)] = None
     if not fields:

@@ -67,12 +67,11 @@ def chat_message(row: msgspec.Raw) -> msgspec.Raw | None:
         return row
     fields = _read_fields(row)
     kept = dict(fields)
-    details = _inner(fields, _DETAILS, _detail)
-    if details is not None:
-        kept[_DETAILS] = details
-        if bytes(details) == b"[]":  # the plain text says what they said
-            for name in (_DETAILS, *_THOUGHTS):
-                kept.pop(name, None)
+    if _inner(fields, _DETAILS, _detail) is not None:
+        # They are of one provider, and only the last piece of each bears its seal where a client
+        # joined none; the plain text says what they said.
+        for name in (_DETAILS, *_THOUGHTS):
+            kept.pop(name, None)
     for name in _BEARERS:
         bearers = _inner(fields, name, _bearer)
         if bearers is not None:

@@ -242,7 +242,8 @@ def _dollars(field: str, amount: Amount) -> Decimal:
         dollars = Decimal("NaN")
     if not (dollars.is_finite() and 0 <= dollars <= _DEAREST):
         raise ConfigurationError(
-            f"the price {field} is {amount!r}: give US dollars for a million tokens, such as 0.25",
+            f"the price {field} is {amount}: give US dollars for a million tokens, from 0 to "
+            f"{_DEAREST}, such as 0.25",
             param=field,
         )
     if _digits([dollars]) > _MOST_DIGITS:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 from proxy_core._http import HttpClient, HttpSender
 from proxy_core._secret import Secret
@@ -13,6 +14,7 @@ from proxy_core.errors import ConfigurationError
 from proxy_core.providers._checks import check_api_key, check_headers, check_url
 from proxy_core.providers._http_provider import Access, HttpProvider
 from proxy_core.providers._models import KnownModels
+from proxy_core.providers._options import checked_settings
 from proxy_core.providers._registry import BUILT_IN, ForeignDialect, Registry, SignerFactory
 from proxy_core.providers._row import BodyEdits, Paths, ProviderRow
 from proxy_core.providers._signatures import SignatureMemory
@@ -35,8 +37,6 @@ __all__ = [
     "provider_kinds",
     "provider_row",
 ]
-
-_IN_URLS: Final = ("region", "project", "location", "api_version")
 
 
 class ProviderOptions(TypedDict, total=False):
@@ -107,7 +107,8 @@ def create_provider(
     if dialects:
         row = replace(row, dialects=_known(dialects, registry))
     row = registry.completed(row)
-    settings = _settings(options)
+    _check_names(options)
+    settings = checked_settings(options)
     url = _base_url(row, base_url, settings)
     keys = _keys(api_key)
     if row.needs_key and not keys:
@@ -120,23 +121,34 @@ def create_provider(
     unsupported = _unsupported(options.get("unsupported") or "refuse")
     plan = Plan(row, url, settings, memory, models.abilities, unsupported, registry=registry)
     http = http or HttpClient()
+    with _blamed(f"The dialects of the kind {kind!r} can't be used"):
+        ways = ways_of(plan)
     return HttpProvider(
         name or kind,
         row,
         http,
-        ways_of(plan),
+        ways,
         access=Access(keys, headers or {}, _signer(row, keys, options, http)),
         memory=memory,
         observer=observer,
     )
 
 
-def _settings(options: ProviderOptions) -> dict[str, str]:
+def _check_names(options: ProviderOptions) -> None:
     for option in options:
         if option not in ProviderOptions.__annotations__:
             raise TypeError(f"create_provider() got an unexpected keyword argument {option!r}")
-    given = {name: value for name, value in options.items() if name in _IN_URLS}
-    return {name: value for name, value in given.items() if isinstance(value, str) and value}
+
+
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """What others wrote may raise anything: it becomes a problem of the configuration."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{what}: {type(error).__name__}: {error}.") from error
 
 
 def _base_url(row: ProviderRow, given: str | None, settings: Mapping[str, str]) -> str:
@@ -165,7 +177,8 @@ def _signer(
     if given is not None or keys or not row.signer:
         return given
     registry = options.get("registry") or BUILT_IN
-    return registry.signers[row.signer](options, http)
+    with _blamed(f"The signer {row.signer!r} of the kind {row.kind!r} can't be made"):
+        return registry.signers[row.signer](options, http)
 
 
 def _keys(given: str | Secret | Sequence[str | Secret] | None) -> list[Secret]:

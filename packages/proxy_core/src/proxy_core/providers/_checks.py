@@ -14,6 +14,8 @@ from proxy_core.errors import ConfigurationError
 __all__ = ["check_api_key", "check_headers", "check_url"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS: Final = ("/chat/completions", "/messages", "/responses")
+"""Ends of a URL that are the proxy's to add."""
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -33,6 +35,11 @@ def check_url(url: str) -> None:
         raise _bad_url(f"The base_url {url!r} must end with its path: no query, no fragment.")
     if not url.isprintable() or " " in url or "\\" in url:
         raise _bad_url(f"The base_url {url!r} must hold no spaces, backslashes or the like.")
+    for end in _OURS:
+        if parts.path.rstrip("/").endswith(end):
+            raise _bad_url(
+                f"The base_url {url!r} ends with {end}, which the proxy adds itself: leave it out."
+            )
     if is_forbidden_host(parts.hostname):
         raise _bad_url(
             f"The base_url {url!r} is a link-local, metadata or unspecified address, "

@@ -84,7 +84,10 @@ class GoogleSigner:
             ) from None
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise _bad(f"The file of credentials {path!r} is not JSON.") from None
-        return cls(info if isinstance(info, dict) else {}, http)
+        try:
+            return cls(info if isinstance(info, dict) else {}, http)
+        except ConfigurationError as error:
+            raise _bad(f"The file of credentials {path!r}: {error.message}") from None
 
     async def sign(self, method: str, url: str, headers: Headers, body: bytes) -> Headers:
         """These headers and the token. Raises UpstreamRefusedCredential, UpstreamError."""
@@ -210,4 +213,4 @@ def _base64url(data: bytes) -> bytes:
 
 
 def _bad(message: str) -> ConfigurationError:
-    return ConfigurationError(message, param="credentials")
+    return ConfigurationError(message, param="credentials_file")

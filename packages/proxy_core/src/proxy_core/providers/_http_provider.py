@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from proxy_core._credentials import CredentialPool
+from proxy_core._credentials import CredentialPool, is_of_credential
 from proxy_core._failures import failure_from_answer
 from proxy_core._http import HttpRequest, HttpResponse, HttpSender
 from proxy_core._secret import Secret
@@ -22,19 +22,19 @@ from proxy_core._types import Call, Headers, Ready, Reply, Timeouts, Usage
 from proxy_core.dialects._cache_prompt import CachePrompt
 from proxy_core.dialects._passed_tap import PlainTap
 from proxy_core.dialects._translate import Unsupported
+from proxy_core.dialects._unsealed_told import told_of
 from proxy_core.errors import (
     UpstreamError,
     UpstreamModelMissing,
     UpstreamProtocolError,
-    UpstreamRefusedCredential,
     UpstreamThrottled,
 )
 from proxy_core.providers._guess import COUNTED, Guess
 from proxy_core.providers._row import ProviderRow
 from proxy_core.providers._signatures import SignatureMemory
 from proxy_core.providers._signing import Signer
-from proxy_core.providers._standing import headers_of, masked, secrets_of
-from proxy_core.providers._ways import RAW, Way, Ways, ways_of
+from proxy_core.providers._standing import headers_of, masked, masked_details, secrets_of
+from proxy_core.providers._ways import RAW, Way, Ways, is_spoken, ways_of
 from proxy_logging import Observer
 
 __all__ = ["Access", "HttpProvider"]
@@ -91,7 +91,6 @@ class HttpProvider:
         self._forks = ways.forks
         self._plan = ways.plan
         self._account: HttpProvider | None = None
-        self._guessed = COUNTED.keys() - self.speaks
         keys = access.api_keys
         self.credentials = CredentialPool(name, keys, observer=observer) if keys else None
         """None: it needs no key."""
@@ -123,11 +122,18 @@ class HttpProvider:
         self, call: Call, *, model: str, timeouts: Timeouts = Timeouts()
     ) -> AbstractAsyncContextManager[Reply]:
         """Ask ``model``. Raises UpstreamError with the deployment, also while the body is read."""
-        if call.dialect in self._guessed:
+        if call.dialect in COUNTED and not self._counts(model):
             return Guess(call)
         if call.seal is not None:
             call = msgspec.structs.replace(call, seal=partial(call.seal, self.name))
         return _Asking(self, call, model, timeouts)
+
+    def _counts(self, model: str) -> bool:
+        """Whether the upstream itself says how many tokens a prompt has, in whatever dialect."""
+        row = self._row
+        return any(
+            name in row.dialects and is_spoken(model, row.only.get(name, ())) for name in COUNTED
+        )
 
     async def aclose(self) -> None:
         await self.http.aclose()
@@ -209,6 +215,7 @@ class HttpProvider:
         failure.args = (failure.message,)
         failure.param = failure.param and masked(failure.param, secrets)
         failure.upstream_code = failure.upstream_code and masked(failure.upstream_code, secrets)
+        failure.details = failure.details and masked_details(failure.details, secrets)
 
 
 class _Asking:
@@ -249,7 +256,7 @@ class _Asking:
         except UpstreamError as error:
             self._sign(error)
             if pool.is_plain:
-                pool.take(self._model).failed(error, self._told)
+                pool.take(self._model).failed(error, self._told, aside=self._way.is_aside)
             if isinstance(error, UpstreamThrottled):
                 error.retry_after = max(error.retry_after or 0.0, pool.retry_after(self._model))
             raise
@@ -266,8 +273,8 @@ class _Asking:
             except BaseException as error:
                 if isinstance(error, UpstreamError):
                     self._sign(error)  # before anybody is told: it may quote the credential
-                loan.failed(error, self._told)
-                if not isinstance(error, UpstreamThrottled | UpstreamRefusedCredential):
+                loan.failed(error, self._told, aside=self._way.is_aside)
+                if not is_of_credential(error):
                     raise
                 tried = (*tried, loan.number)
                 if isinstance(error, UpstreamThrottled):
@@ -351,6 +358,8 @@ class _Asking:
             )
         if way.announced:
             reply.headers.extend(way.announced)
+        elif call.body.cleaned and way.is_native:
+            reply.headers += told_of(call.body)
         return reply
 
     async def _raw(self, response: HttpResponse) -> Reply:

@@ -21,6 +21,16 @@ __all__ = ["KnownModels", "abilities_of"]
 _MOST: Final = 512
 """Names of models that are remembered; they may be a client's."""
 
+_WANTED: Final = MappingProxyType(
+    {
+        str(bool): "true or false",
+        str(str): "text",
+        str(int | None): "a whole number",
+        str(float | None): "a number",
+    }
+)
+"""By the type of an ability."""
+
 _with = msgspec.structs.replace
 
 
@@ -42,6 +52,8 @@ _CLAUDE: Final = Abilities(
     logprobs=False,
     many_answers=False,
     json_object=False,
+    open_schemas=False,
+    late_system=False,
     sampling_while_reasoning=False,
     reasoning=("budget",),
     output_cap=4096,
@@ -58,6 +70,8 @@ _CLAUDE_NOW: Final = _with(
     efforts=(*_CLAUDE_EFFORTS, "xhigh", "max"),
     output_cap=128_000,
 )
+# System messages among the others: /docs/en/build-with-claude/mid-conversation-system-messages.
+_CLAUDE_4_8: Final = _with(_CLAUDE_NOW, late_system=True)
 _CLAUDE_4_6: Final = _with(
     _CLAUDE_4,
     reasoning=("effort", "adaptive", "budget"),
@@ -72,13 +86,20 @@ _CLAUDE_ROWS: Final = (
         ),
         ("*claude-opus-4[-.]5*",),
     ),
-    _Row(_CLAUDE_NOW, ("*claude-opus-4[-.][7-9]*", "*claude-mythos*", "*claude-fable*")),
-    _Row(_CLAUDE_NOW, ("*claude-opus-[5-9]*", "*claude-sonnet-[5-9]*", "*claude-haiku-[5-9]*")),
+    _Row(_CLAUDE_NOW, ("*claude-opus-4[-.]7*", "*claude-mythos-preview*")),
+    _Row(_CLAUDE_4_8, ("*claude-opus-4[-.][89]*", "*claude-mythos*", "*claude-fable*")),
+    _Row(_CLAUDE_4_8, ("*claude-opus-[5-9]*", "*claude-sonnet-[5-9]*", "*claude-haiku-[5-9]*")),
     _Row(_with(_CLAUDE_4, output_cap=32_000), ("*claude-opus-4*",)),
     _Row(_with(_CLAUDE_4, output_cap=64_000), ("*claude-sonnet-4*", "*claude-haiku-4*")),
     _Row(_with(_CLAUDE, output_cap=64_000), ("*claude-3[-.]7-sonnet*",)),
     _Row(_with(_CLAUDE, reasoning=(), output_cap=8192), ("*claude-3[-.]5-*",)),
     _Row(_with(_CLAUDE, reasoning=()), ("*claude-3-*",)),
+)
+
+# "URL sources are not supported": pictures and documents reach Claude there as bytes alone.
+_CLAUDE_ON_CLOUDS: Final = tuple(
+    row._replace(can=_with(row.can, image_urls=False), kinds=("bedrock", "vertex"))
+    for row in (*_CLAUDE_ROWS, _Row(_CLAUDE))
 )
 
 _CLAUDE_4_6_ON_BEDROCK: Final = _Row(
@@ -110,8 +131,14 @@ _GEMINI_ROWS: Final = (
 
 # --- OpenAI: https://platform.openai.com/docs/guides/reasoning and /latest-model
 
+# Its cache needs no marks, and another provider's are refused: "Unknown parameter".
 _OPENAI: Final = Abilities(
-    max_temperature=2.0, top_k=False, most_stops=4, reasoning=("effort",), reasoning_back=False
+    max_temperature=2.0,
+    top_k=False,
+    most_stops=4,
+    reasoning=("effort",),
+    reasoning_back=False,
+    cache_marks=False,
 )
 _THINKER: Final = _with(
     _OPENAI,
@@ -147,7 +174,9 @@ _COMPATIBLE: Final = Abilities(cap_field="max_tokens", reasoning=("effort",))
 # They refuse what they don't know by name, among it thinking that comes back:
 # https://github.com/BerriAI/litellm/issues/30835, https://github.com/janhq/jan/issues/8136,
 # https://github.com/anomalyco/opencode/issues/33413, https://github.com/Gitlawb/openclaude/issues/740
-_STRICT: Final = _with(_COMPATIBLE, reasoning_back=False, store=False, cache_key=False)
+_STRICT: Final = _with(
+    _COMPATIBLE, reasoning_back=False, store=False, cache_key=False, cache_marks=False
+)
 _NO_FILES: Final = _with(_COMPATIBLE, files=False)
 _XAI: Final = _with(_COMPATIBLE, penalties=False, most_stops=0, logit_bias=False)
 _COMPATIBLE_ROWS: Final = (
@@ -196,6 +225,8 @@ _COMPATIBLE_ROWS: Final = (
         _with(_STRICT, files=False, penalties=False, logit_bias=False, many_answers=False),
         kinds=("cerebras",),
     ),
+    # "Extra inputs are not permitted": https://github.com/musistudio/claude-code-router/issues/377
+    _Row(_with(_COMPATIBLE, cache_marks=False), kinds=("fireworks",)),
     # https://docs.perplexity.ai/api-reference/chat-completions-post
     _Row(
         _with(
@@ -234,14 +265,41 @@ _COMPATIBLE_ROWS: Final = (
     _Row(_COMPATIBLE),
 )
 
+_NOVA: Final = Abilities(top_k_field="inferenceConfig.topK", reasoning=())
+_HOSTED: Final = Abilities(cache_marks=False, top_k=False, reasoning=())
 _BEDROCK_ROWS: Final = (
+    # The highest effort goes with no temperature, top_p and cap.
     _Row(
-        Abilities(cache_marks=False),
-        ("*meta.*", "*mistral.*", "*cohere.*", "*ai21.*", "*deepseek.*", "*openai.*", "*qwen.*"),
+        _with(
+            _NOVA,
+            reasoning=("effort",),
+            efforts=("none", "low", "medium"),
+            effort_field="reasoningConfig.maxReasoningEffort",
+        ),
+        ("*amazon.nova-2*",),
+    ),
+    _Row(_NOVA, ("*amazon.nova*",)),
+    _Row(
+        _with(
+            _HOSTED,
+            reasoning=("effort",),
+            efforts=("low", "medium", "high"),
+            effort_field="reasoning_effort",
+        ),
+        ("*openai.*",),
+    ),
+    _Row(_with(_HOSTED, top_k=True, top_k_field="k"), ("*cohere.*",)),
+    _Row(_with(_HOSTED, top_k=True), ("*mistral.mistral-7b*", "*mistral.mixtral*")),
+    _Row(
+        _HOSTED,
+        ("*meta.*", "*mistral.*", "*ai21.*", "*deepseek.*", "*qwen.*", "*writer.*", "*titan-*"),
     ),
 )
-"""Only Claude and Nova take cache points; what stands behind a profile's ARN isn't known:
-https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html"""
+"""Only Claude and Nova take cache points, and Claude's own fields are Claude's alone; what stands
+behind a profile's ARN isn't known, and gets what Claude gets:
+https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html and /model-parameters.html,
+https://docs.aws.amazon.com/nova/latest/userguide/using-converse-api.html and
+/nova2-userguide/using-converse-api.html"""
 _COHERE: Final = Abilities(
     max_temperature=1.0, most_stops=5, many_answers=False, logit_bias=False, reasoning=("budget",)
 )
@@ -253,7 +311,7 @@ _OLLAMA: Final = Abilities(
 
 _ROWS: Final[Mapping[str, tuple[_Row, ...]]] = MappingProxyType(
     {
-        "anthropic.messages": (*_CLAUDE_ROWS, _Row(_CLAUDE)),
+        "anthropic.messages": (*_CLAUDE_ON_CLOUDS, *_CLAUDE_ROWS, _Row(_CLAUDE)),
         "bedrock.converse": (_CLAUDE_4_6_ON_BEDROCK, *_CLAUDE_ROWS, *_BEDROCK_ROWS),
         "gemini.generate": (*_GEMINI_ROWS, _Row(_GEMINI)),
         "openai.chat": _COMPATIBLE_ROWS,
@@ -285,7 +343,9 @@ class KnownModels:
 
     def __init__(self, kind: str, overrides: Mapping[str, Mapping[str, Any]]) -> None:
         self._kind = kind
-        self._overrides = {pattern: _checked(fields) for pattern, fields in overrides.items()}
+        self._overrides = {
+            pattern: _checked(pattern, fields) for pattern, fields in overrides.items()
+        }
         self._known: dict[tuple[str, str], Abilities] = {}
 
     def abilities(self, dialect: str, model: str) -> Abilities:
@@ -305,16 +365,22 @@ def _fits(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
-    for name in fields:
-        if name not in Abilities.__struct_fields__:
-            raise ConfigurationError(
-                f"There is no ability {name!r}: use some of "
-                f"{', '.join(Abilities.__struct_fields__)}.",
-                param="abilities",
-            )
+def _checked(pattern: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    known = {field.name: field.type for field in msgspec.structs.fields(Abilities)}
+    return {name: _one(pattern, name, value, known) for name, value in fields.items()}
+
+
+def _one(pattern: str, name: str, value: object, known: Mapping[str, Any]) -> Any:
+    """The value of an ability, as it is kept. Raises ConfigurationError."""
+    if name not in known:
+        raise ConfigurationError(
+            f"For {pattern!r} there is no ability {name!r}: use some of {', '.join(known)}.",
+            param="abilities",
+        )
     try:
-        given = msgspec.convert(dict(fields), Abilities)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"abilities can't be used: {error}.", param="abilities") from None
-    return {name: getattr(given, name) for name in fields}
+        return msgspec.convert(value, known[name])
+    except msgspec.ValidationError:
+        wanted = _WANTED.get(str(known[name]), "a list of words")
+        raise ConfigurationError(
+            f"For {pattern!r}, {name} is {value!r}: it must be {wanted}.", param="abilities"
+        ) from None

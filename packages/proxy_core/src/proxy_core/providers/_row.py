@@ -10,6 +10,10 @@ from typing import Any, Final, NamedTuple
 __all__ = ["BodyEdits", "Paths", "ProviderRow"]
 
 _NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
+_OF_SIGNERS: Final = MappingProxyType(
+    {"aws": ("region", "profile", "instance_metadata"), "google": ("credentials_file",)}
+)
+"""The settings that our own signers look at."""
 
 
 class Paths(NamedTuple):
@@ -66,10 +70,24 @@ class ProviderRow:
     """How a dialect's streams are framed, where it isn't the dialect's own way."""
     bodies: Mapping[str, BodyEdits] = field(default_factory=lambda: _NONE)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
-    """The models, as patterns, that alone speak a dialect."""
+    """The models, as patterns, that alone speak a dialect; ``!`` before one: all others."""
+    counts_flat: bool = False
+    """Whether Google's countTokens takes the fields of a request at its top, and no request."""
     keeps_files: bool = False
     """Whether it keeps files for its clients, and runs batches of them."""
     signer: str = ""
     """Who signs its requests where no ``api_key`` is given: ``aws``, ``google``."""
     needs: tuple[str, ...] = ()
     """Settings that it can't do without, such as ``region``."""
+
+    def uses(self, setting: str) -> bool:
+        """Whether a setting that only some kinds have means anything to this one.
+
+        A signer from outside may use any.
+        """
+        if self.signer and self.signer not in _OF_SIGNERS:
+            return True
+        known = (*self.needs, *_OF_SIGNERS.get(self.signer, ()))
+        paths = (*self.paths.values(), *self.versioned_paths.values())
+        urls = (self.base_url or "", *(url for each in paths for url in each))
+        return setting in known or any(f"{{{setting}}}" in url for url in urls)

@@ -146,7 +146,10 @@ _CLOUDS: Final = (
         only={
             "anthropic.messages": ("claude*",),
             "anthropic.count_tokens": ("claude*",),
+            "gemini.generate": ("!claude*",),
+            "gemini.count_tokens": ("!claude*",),
         },
+        counts_flat=True,
         signer="google",
         needs=("project", "location"),
     ),

@@ -9,7 +9,7 @@ from proxy_core._secret import Secret
 from proxy_core._types import Headers
 from proxy_core.providers._row import ProviderRow
 
-__all__ = ["headers_of", "masked", "secrets_of"]
+__all__ = ["headers_of", "masked", "masked_details", "secrets_of"]
 
 _SHORTEST_KEY: Final = 4
 _SHORTEST_HEADER: Final = 8
@@ -25,6 +25,19 @@ def masked(text: str, secrets: tuple[Secret, ...]) -> str:
             if text.endswith(value[:size]):
                 text = text[:-size] + "***"
     return text
+
+
+def masked_details(
+    details: Mapping[str, object], secrets: tuple[Secret, ...]
+) -> Mapping[str, object]:
+    """The same of an error's details, whose values are scalars and lists of them."""
+
+    def safe(value: object) -> object:
+        if isinstance(value, list):
+            return [safe(one) for one in value]
+        return masked(value, secrets) if isinstance(value, str) else value
+
+    return {masked(name, secrets): safe(value) for name, value in details.items()}
 
 
 def secrets_of(api_keys: Sequence[Secret], extra: Mapping[str, str]) -> tuple[Secret, ...]:

@@ -31,10 +31,11 @@ from proxy_core.dialects._framing import EventFraming, ReframedTap
 from proxy_core.dialects._passed_tap import PlainTap
 from proxy_core.dialects._translate import Memory, Target, Translator, Unsupported
 from proxy_core.errors import UpstreamModelMissing
+from proxy_core.providers._counts import COUNTED_IN, Counter
 from proxy_core.providers._registry import BUILT_IN, Registry
 from proxy_core.providers._row import BodyEdits, Paths, ProviderRow
 
-__all__ = ["RAW", "Fork", "Plan", "Way", "Ways", "ways_of"]
+__all__ = ["RAW", "Fork", "Plan", "Way", "Ways", "is_spoken", "ways_of"]
 
 RAW: Final = "raw"
 """The name of what is no dialect: a request to the provider itself, that nobody reads."""
@@ -69,6 +70,8 @@ class Way:
     """How media types begin that an answer may have beside JSON: then it passes as it comes."""
     is_raw: bool = False
     """Whether nobody but the client and the upstream knows what is asked and answered."""
+    is_aside: bool = False
+    """Whether a credential may lack the right to it, and be good for chats all the same."""
 
 
 Fork = Callable[[Call, str], Way]
@@ -133,7 +136,7 @@ def ways_of(plan: Plan) -> Ways:
     """The way of each dialect that a client may speak."""
     ready: dict[str, Way] = {}
     forks: dict[str, Fork] = {}
-    clients = (*plan.row.dialects, *plan.clients, EMBEDDINGS, *_passed(plan.row))
+    clients = (*plan.row.dialects, *plan.clients, EMBEDDINGS, *COUNTED_IN, *_passed(plan.row))
     for client in dict.fromkeys(clients):
         found = list(_candidates(plan, client))
         if found and found[0].way is not None and not found[0].models:
@@ -176,7 +179,7 @@ class _Below(_Raw):
 
     def __call__(self, call: Call, model: str) -> Way:
         url = _joined(self._base_url, call.path)
-        return Way(url, self.request, self.tap, self.whole, b"", is_raw=True)
+        return Way(url, self.request, self.tap, self.whole, b"", is_raw=True, is_aside=True)
 
 
 class _Candidate(NamedTuple):
@@ -197,16 +200,28 @@ def _candidates(plan: Plan, client: str) -> Iterator[_Candidate]:
             yield _translated(plan, client, upstream)
         elif client == EMBEDDINGS and upstream in EMBED_CODECS:
             yield _embedding(plan, upstream)
+        elif upstream != client and client in COUNTED_IN and upstream in COUNTED_IN:
+            yield _counted(plan, client, upstream)
 
 
 def _fork(found: list[_Candidate]) -> Fork:
     def fork(call: Call, model: str) -> Way:
         for one in found:
-            if not one.models or any(fnmatchcase(model, models) for models in one.models):
+            if is_spoken(model, one.models):
                 return one.fork(call, model)
         raise UpstreamModelMissing(f"the upstream does not take {call.dialect} for this model")
 
     return fork
+
+
+def is_spoken(model: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a model speaks what is said to be spoken by these alone; no patterns: all do."""
+    if not patterns:
+        return True
+    return any(
+        not fnmatchcase(model, one[1:]) if one.startswith("!") else fnmatchcase(model, one)
+        for one in patterns
+    )
 
 
 def _native(plan: Plan, dialect: Dialect) -> _Candidate:
@@ -218,8 +233,9 @@ def _native(plan: Plan, dialect: Dialect) -> _Candidate:
         request = _caching(request, plan.cache_prompt)
     framing, stream_type = _framing(plan, dialect.name)
     tap = dialect.tap if framing is EventFraming else _reframed(dialect, framing)
+    aside = isinstance(dialect, PassedDialect | UploadDialect)
     opens = dialect.opens if isinstance(dialect, PassedDialect | UploadDialect) else ()
-    way = Way(address.fixed, request, tap, dialect.whole, stream_type, opens=opens)
+    way = Way(address.fixed, request, tap, dialect.whole, stream_type, opens=opens, is_aside=aside)
 
     def fork(call: Call, model: str) -> Way:
         return replace(way, url=address.of(model, stream=call.stream))
@@ -262,6 +278,21 @@ def _embedding(plan: Plan, upstream: str) -> _Candidate:
         one = begin_embedding(codec, call, model, unsupported)
         url = address.of(model, stream=False)
         return Way(url, one.request, _Raw().tap, one.whole, b"", one.announced, is_native=False)
+
+    return _Candidate(plan.row.only.get(upstream, ()), fork)
+
+
+def _counted(plan: Plan, client: str, upstream: str) -> _Candidate:
+    address, form = _address(plan, upstream), COUNTED_IN[upstream]
+    asked = plan.clients[COUNTED_IN[client]]
+    counter = Counter(asked, plan.registry.codecs[form], upstream, plan.row.counts_flat)
+    edits = plan.row.bodies.get(upstream)
+
+    def fork(call: Call, model: str) -> Way:
+        one = counter.begin(call, model, plan.can(form, model))
+        request: _Request = one.request if edits is None else _edited(one.request, edits)
+        url = address.of(model, stream=False)
+        return Way(url, request, _Raw().tap, one.whole, b"", one.announced, is_native=False)
 
     return _Candidate(plan.row.only.get(upstream, ()), fork)
 

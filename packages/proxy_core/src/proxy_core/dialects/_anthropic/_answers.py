@@ -54,6 +54,10 @@ __all__ = [
 
 Block = dict[str, Any]
 
+_MEDIA: Final = MappingProxyType(
+    {"image": "picture", "audio": "sound", "video": "video", "file": "file"}
+)
+
 
 def read_answer(body: Mapping[str, Any]) -> Answer:
     """See ``UpstreamCodec.read_answer``."""
@@ -137,7 +141,7 @@ def tier_told(tier: str | None) -> Block:
 def _blocks_of(part: Part) -> list[Block]:
     block = block_of(part)
     signature = getattr(part, "signature", None)
-    if block is None or signature is None or isinstance(part, Reasoning):
+    if block is None or signature is None or isinstance(part, Reasoning | Media):
         return [] if block is None else [block]
     return [carrying(signature), block]
 
@@ -152,9 +156,7 @@ def block_of(part: Part) -> Block | None:
         case Refusal():
             return _plain(part.text)
         case Media():
-            return _plain(
-                part.transcript or (part.source.data if part.source.kind == "url" else "")
-            )
+            return _plain(_media_told(part))
         case ToolCall():
             given = object_of(part.arguments)
             given = {"_raw": part.arguments} if given is None else given
@@ -163,6 +165,17 @@ def block_of(part: Part) -> Block | None:
             return _thinking(part)
         case _:
             return None
+
+
+def _media_told(part: Media) -> str:
+    """An answer's headers are out when its content comes: what is left out is said in its place."""
+    if part.transcript:
+        return part.transcript
+    if part.source.kind == "url":
+        return part.source.data
+    kind = f" ({part.source.media_type})" if part.source.media_type else ""
+    what = f"A {_MEDIA[part.kind]}{kind}"
+    return f"[{what} was left out: Anthropic's messages have no place for it in an answer.]"
 
 
 def _plain(text: str) -> Block | None:

@@ -80,6 +80,7 @@ class AnthropicDialect:
             cleaned = without_foreign(body.fields["messages"])
             if cleaned is not None:
                 edits["messages"] = cleaned
+                body.cleaned = (body.fields["messages"], cleaned)
         if call.headers and self.streams:
             mark = fresh_mark(call)
             if mark is not None:

@@ -19,7 +19,9 @@ from proxy_core.dialects._canonical import (
     Turn,
 )
 from proxy_core.dialects._codec import Losses
+from proxy_core.dialects._effort import effort_in
 from proxy_core.dialects._reading import Value
+from proxy_core.errors import ThreadNotCarried
 
 __all__ = ["read_request"]
 
@@ -37,6 +39,7 @@ _KNOWN: Final = (
     "system",
     "temperature",
     "thinking",
+    "thread",
     "tool_choice",
     "tools",
     "top_k",
@@ -48,9 +51,10 @@ _MODES: Final = MappingProxyType({"auto": "auto", "any": "required", "none": "no
 
 
 def read_request(body: Mapping[str, Any], losses: Losses) -> Conversation:
-    """See ``ClientCodec.read_request``."""
+    """See ``ClientCodec.read_request``. Raises ThreadNotCarried too."""
     given = Value(dict(body))
     given.lose_others(losses, *_KNOWN, *_GRAVE)
+    _refuse_thread(given)
     for field, why in _GRAVE.items():
         if given.fields().get(field):
             losses.drop(field, why, grave=True)
@@ -79,11 +83,22 @@ def read_request(body: Mapping[str, Any], losses: Losses) -> Conversation:
     )
 
 
+def _refuse_thread(given: Value) -> None:
+    """Without it the model would be asked the last message alone: the rest is at Anthropic."""
+    if "thread" in given:
+        raise ThreadNotCarried(
+            "The field 'thread' can't be carried over: this model's provider keeps no "
+            "conversations. Send the whole conversation in 'messages', without 'thread'.",
+            param="thread",
+        )
+
+
 def _turns(given: Value, losses: Losses) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     system = given.maybe("system")
     if system is not None and (texts := read_texts(system, losses)):
         turns.append(Turn(role="system", parts=texts))
+        losses.places.append(system.path)
     for message in given.field("messages").items():
         message.lose_others(losses, "role", "content")
         content = message.field("content")
@@ -95,6 +110,7 @@ def _turns(given: Value, losses: Losses) -> tuple[Turn, ...]:
                 turns.append(Turn(role="assistant", parts=parts))
             case _:
                 turns += _user_turns(content, losses)
+        losses.places += [message.path] * (len(turns) - len(losses.places))
     return tuple(turns)
 
 
@@ -164,7 +180,7 @@ def _output(given: Value, losses: Losses) -> OutputFormat | None:
 
 def _reasoning(given: Value, losses: Losses) -> ReasoningWish | None:
     config, thinking = given.maybe("output_config"), given.maybe("thinking")
-    effort = config.maybe_text("effort") if config is not None else None
+    effort = effort_in(config, "effort") if config is not None else None
     if thinking is None:
         return None if effort is None else ReasoningWish(effort=effort)
     thinking.lose_others(losses, "type", "budget_tokens", "display")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from typing import Any, Final
 
 from proxy_core.dialects._abilities import Abilities
@@ -51,10 +52,8 @@ class TurnWriter:
             role, blocks = self._message(turn, at)
             if not blocks:
                 continue
-            if messages and messages[-1]["role"] == role:
-                messages[-1]["content"] += blocks
-            else:
-                messages.append({"role": role, "content": blocks})
+            _add(messages, role, blocks)
+        messages = _placed(messages, late_system=self._can.late_system)
         _without_last_blank(messages)
         return system, messages
 
@@ -69,12 +68,7 @@ class TurnWriter:
 
     def _message(self, turn: Turn, at: int) -> tuple[str, list[Block]]:
         if turn.role in _SYSTEM:
-            blocks = self._texts(turn, at)
-            if self._can.late_system:
-                return "system", blocks
-            for text in blocks:
-                text["text"] = f"<system>{text['text']}</system>"
-            return "user", blocks
+            return "system", self._texts(turn, at)
         where = f"messages[{at}]"
         written = []
         for number, part in enumerate(turn.parts):
@@ -199,6 +193,33 @@ def _results_first(turns: Iterable[tuple[int, Turn]]) -> Iterator[tuple[int, Tur
         else:
             waiting.append((at, turn))
     yield from waiting
+
+
+def _add(messages: list[Block], role: str, blocks: list[Block]) -> None:
+    """Messages of one role that follow each other are one."""
+    if messages and messages[-1]["role"] == role:
+        messages[-1]["content"] += blocks
+    else:
+        messages.append({"role": role, "content": blocks})
+
+
+def _placed(messages: list[Block], *, late_system: bool) -> list[Block]:
+    """System messages where they may stand, and all others as the user's text, marked.
+
+    They may behind a user's message, as the last one or before an assistant's:
+    https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages.
+    """
+    placed: list[Block] = []
+    for message, after in zip_longest(messages, messages[1:]):
+        role, blocks = message["role"], message["content"]
+        follows = bool(placed) and placed[-1]["role"] == "user"
+        may_stand = follows and (after is None or after["role"] == "assistant")
+        if role == "system" and not (late_system and may_stand):
+            role = "user"
+            for text in blocks:
+                text["text"] = f"<system>{text['text']}</system>"
+        _add(placed, role, blocks)
+    return placed
 
 
 def _without_last_blank(messages: list[Block]) -> None:

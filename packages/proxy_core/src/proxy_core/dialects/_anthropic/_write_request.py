@@ -8,11 +8,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from proxy_core.dialects._abilities import Abilities
+from proxy_core.dialects._anthropic._schema import closed_schema
 from proxy_core.dialects._anthropic._thinking import think
 from proxy_core.dialects._anthropic._words import TIERS_ASKED
 from proxy_core.dialects._anthropic._write_blocks import TurnWriter, cache_told
 from proxy_core.dialects._canonical import Conversation, Tool, ToolChoice
 from proxy_core.dialects._codec import Losses
+from proxy_core.dialects._silence import message_of
 
 __all__ = ["write_request"]
 
@@ -40,6 +42,8 @@ def write_request(
     thinking = think(conversation, can, losses)
     turns = TurnWriter(can, losses)
     system, messages = turns.write(conversation.turns)
+    if not messages:
+        messages, system = message_of("content", system, losses, "Anthropic"), []
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": thinking.max_tokens,
@@ -134,6 +138,9 @@ def _tool(tool: Tool, where: str, can: Abilities, losses: Losses) -> dict[str, A
     if tool.strict is not None:
         if can.strict_tools:
             told["strict"] = tool.strict
+            if tool.strict and not can.open_schemas:
+                schema = closed_schema(told["input_schema"], f"{where}.parameters", losses)
+                told["input_schema"] = schema
         elif tool.strict:
             losses.drop(f"{where}.strict", "this model's calls can't be held to a schema")
     return told
@@ -200,7 +207,10 @@ def _output(conversation: Conversation, can: Abilities, losses: Losses) -> dict[
     if not can.json_schema:
         losses.drop("response_format", "this model's answers can't be held to a schema", grave=True)
         return {}
-    return {"format": {"type": "json_schema", "schema": wanted.schema}}
+    schema = wanted.schema
+    if not can.open_schemas:
+        schema = closed_schema(schema, "response_format.schema", losses)
+    return {"format": {"type": "json_schema", "schema": schema}}
 
 
 def _lose_what_is_foreign(conversation: Conversation, losses: Losses) -> None:

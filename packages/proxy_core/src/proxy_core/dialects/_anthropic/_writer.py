@@ -56,6 +56,8 @@ class AnthropicStreamWriter:
         """The one that is open."""
         self._is_open = False
         """Whether its block has begun: that waits for its first piece."""
+        self._has_input = False
+        """Whether more than blanks came of a call's arguments: SDKs read no blanks alone."""
         self._signature: Signature | None = None
         """Of the open part, where it is thinking or is told late."""
         self._seen: list[Part] = []
@@ -97,11 +99,12 @@ class AnthropicStreamWriter:
 
     def _opened(self, part: Part) -> bytes:
         self._part, self._is_open, self._signature = part, False, None
+        self._has_input = False
         if not any(type(part) is type(one) for one in self._seen):
             self._seen.append(part)
         written = self._start()
         signature = getattr(part, "signature", None)
-        if signature is not None and not isinstance(part, Reasoning):
+        if signature is not None and not isinstance(part, Reasoning | Media):
             written += self._lone(carrying(signature))
         if isinstance(part, ToolCall):
             told = msgspec.structs.replace(part, arguments="")
@@ -146,6 +149,9 @@ class AnthropicStreamWriter:
         return written
 
     def _more(self, text: str) -> bytes:
+        if isinstance(self._part, ToolCall) and not self._has_input:
+            text = text.lstrip(" \t\r\n")
+            self._has_input = bool(text)
         if not text:
             return b""
         if isinstance(self._part, ToolCall):

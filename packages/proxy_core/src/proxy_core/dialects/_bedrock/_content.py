@@ -153,10 +153,11 @@ class ContentWriter:
             why = "Bedrock takes pictures and documents of the user alone"
         elif not getattr(self._can, _ABILITIES[part.kind]):
             why = f"the model takes no {part.kind}"
+        elif where is None:
+            named = "an address (URL)" if source.kind == "url" else "a file's id"
+            why = f"Bedrock takes no {part.kind} by {named}: send it as base64, or from S3 (s3://…)"
         elif form is None:
             why = f"Bedrock takes no {part.kind} of type {media_type!r}"
-        elif where is None:
-            why = f"Bedrock takes a {part.kind} as base64, or from S3"
         if why:
             self._losses.drop(field, why, grave=True)
             return None

@@ -9,10 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from proxy_core.dialects._abilities import Abilities
+from proxy_core.dialects._anthropic._schema import closed_schema
 from proxy_core.dialects._bedrock._content import ContentWriter, cache_point
 from proxy_core.dialects._canonical import Conversation, Tool, ToolCall, ToolResult
 from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._effort import budget_of, nearest_effort
+from proxy_core.dialects._silence import message_of
 from proxy_core.dialects._upstream import (
     effort_wished,
     lose_marks,
@@ -50,11 +52,14 @@ def write_request(conversation: Conversation, can: Abilities, losses: Losses) ->
     told = wishes(conversation, can, losses, _WHO, {**_INFERENCE, **_OTHERS})
     lose_marks(conversation, "bedrock.converse", losses, caches=True)
     content = ContentWriter(can, losses)
-    body: dict[str, Any] = {"messages": content.messages(conversation.turns)}
-    if content.system:
-        body["system"] = content.system
-    if "cache_control" in told and body["messages"]:
-        last = body["messages"][-1]["content"]
+    messages, system = content.messages(conversation.turns), content.system
+    if not messages:
+        messages, system = message_of("content", system, losses, "Bedrock"), []
+    body: dict[str, Any] = {"messages": messages}
+    if system:
+        body["system"] = system
+    if "cache_control" in told and messages:
+        last = messages[-1]["content"]
         if "cachePoint" not in last[-1]:
             last.append(cache_point(told["cache_control"]))
     inference = {name: told[name] for name in _INFERENCE.values() if name in told}
@@ -64,10 +69,19 @@ def write_request(conversation: Conversation, can: Abilities, losses: Losses) ->
     _add_output(body, conversation, can, losses)
     _add_thinking(body, conversation, can, losses)
     if "top_k" in told:
-        body.setdefault("additionalModelRequestFields", {})["top_k"] = told["top_k"]
+        _set_own(body, can.top_k_field, told["top_k"])
     _add_tier(body, told.get("service_tier", "auto"), losses)
     _add_metadata(body, told.get("metadata"), losses)
     return body
+
+
+def _set_own(body: dict[str, Any], path: str, value: Any) -> None:
+    """Set a field of the model's own."""
+    fields = body.setdefault("additionalModelRequestFields", {})
+    *outer, name = path.split(".")
+    for step in outer:
+        fields = fields.setdefault(step, {})
+    fields[name] = value
 
 
 def _add_tier(body: dict[str, Any], tier: str, losses: Losses) -> None:
@@ -106,7 +120,7 @@ def _add_tools(
         tools, mode = [tool for tool in tools if tool.name in names], "required"
     if not tools:
         return
-    config: dict[str, Any] = {"tools": _tools(tools, can)}
+    config: dict[str, Any] = {"tools": _tools(tools, conversation, can, losses)}
     if mode in ("required", "named") and not can.forced_tools:
         losses.drop("tool_choice", "the model can't be told to use a tool", grave=True)
     elif mode in ("required", "named"):
@@ -121,7 +135,9 @@ def _has_calls(conversation: Conversation) -> bool:
     return any(isinstance(part, ToolCall | ToolResult) for part in parts)
 
 
-def _tools(tools: list[Tool], can: Abilities) -> list[dict[str, Any]]:
+def _tools(
+    tools: list[Tool], conversation: Conversation, can: Abilities, losses: Losses
+) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     for tool in tools:
         spec: dict[str, Any] = {"name": tool.name}
@@ -130,6 +146,10 @@ def _tools(tools: list[Tool], can: Abilities) -> list[dict[str, Any]]:
         spec["inputSchema"] = {"json": tool.parameters or dict(_ANY_OBJECT)}
         if tool.strict is not None and can.strict_tools:
             spec["strict"] = tool.strict
+            if tool.strict and not can.open_schemas:
+                field = f"tools[{conversation.tools.index(tool)}].parameters"
+                asked = closed_schema(spec["inputSchema"]["json"], field, losses)
+                spec["inputSchema"] = {"json": asked}
         written.append({"toolSpec": spec})
         if tool.cache is not None and can.cache_marks:
             written.append(cache_point(tool.cache))
@@ -146,7 +166,10 @@ def _add_output(
         why = "Bedrock keeps to a JSON Schema, and has no mode for any JSON"
         losses.drop("response_format", why, grave=True)
         return
-    schema = {"schema": msgspec.json.encode(output.schema).decode()}
+    asked = output.schema
+    if not can.open_schemas:
+        asked = closed_schema(asked, "response_format.schema", losses)
+    schema = {"schema": msgspec.json.encode(asked).decode()}
     schema |= {"name": output.name} if output.name else {}
     schema |= {"description": output.description} if output.description else {}
     form = {"type": "json_schema", "structure": {"jsonSchema": schema}}
@@ -156,14 +179,17 @@ def _add_output(
 def _add_thinking(
     body: dict[str, Any], conversation: Conversation, can: Abilities, losses: Losses
 ) -> None:
-    """By a budget where the model takes one, as most do; else by an effort."""
+    """By a budget where the model takes one, as most of Claude do; else by an effort."""
     wish = conversation.reasoning
     if wish is None:
         return
     effort = effort_wished(wish)
     thinking: dict[str, Any] | None = None
     if not can.reasoning:
-        losses.drop("reasoning_effort", "the model does not think")
+        if effort != "none":
+            losses.drop("reasoning_effort", "the model does not think")
+    elif can.effort_field:
+        _add_own_effort(body, effort, can, losses)
     elif effort == "none":
         thinking = {"type": "disabled"}
     elif "budget" in can.reasoning:
@@ -173,7 +199,22 @@ def _add_thinking(
             thinking = {"type": "adaptive"}
         _add_effort(body, effort, can, losses)
     if thinking is not None:
-        body.setdefault("additionalModelRequestFields", {})["thinking"] = thinking
+        _set_own(body, "thinking", thinking)
+
+
+def _add_own_effort(
+    body: dict[str, Any], effort: str | None, can: Abilities, losses: Losses
+) -> None:
+    """For models of others than Anthropic. Where it can be none, that goes without saying."""
+    nearest = nearest_effort(effort or "medium", can.efforts)
+    if effort is not None and nearest != effort:
+        losses.drop("reasoning_effort", f"the nearest that the model knows is {nearest}")
+    if nearest in (None, "none"):
+        return
+    outer, dot, _ = can.effort_field.partition(".")
+    if dot:
+        _set_own(body, f"{outer}.type", "enabled")
+    _set_own(body, can.effort_field, nearest)
 
 
 def _add_effort(body: dict[str, Any], effort: str | None, can: Abilities, losses: Losses) -> None:
@@ -191,8 +232,9 @@ def _budget(
     budget: int, conversation: Conversation, can: Abilities, losses: Losses
 ) -> dict[str, Any] | None:
     """A budget is at least the model's least, and below the cap of the whole answer."""
-    room = budget if conversation.max_tokens is None else conversation.max_tokens - 1
-    fitting = min(max(budget, can.least_budget), room)
+    cap = conversation.max_tokens
+    wanted = max(budget, can.least_budget)
+    fitting = wanted if cap is None else min(wanted, cap - 1)
     if fitting < can.least_budget:
         losses.drop("reasoning_effort", f"max_tokens leaves no room for {can.least_budget} tokens")
         return None

@@ -23,7 +23,7 @@ from proxy_core.dialects._canonical import (
 )
 from proxy_core.dialects._chat._counts import usage_of
 from proxy_core.dialects._chat._ends import failure_in, stop_of
-from proxy_core.dialects._chat._reasoning import reasoning_of
+from proxy_core.dialects._chat._reasoning import in_places
 from proxy_core.dialects._chat._wire import (
     arguments_of,
     as_dict,
@@ -110,7 +110,7 @@ def _choice(choice: dict[str, Json]) -> Choice:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise UpstreamProtocolError("the upstream's answer has a choice without a message")
-    parts = tuple(_parts(message))
+    parts = tuple(in_places(message, tuple(_parts(message))))
     called = any(isinstance(part, ToolCall) for part in parts)
     reason, matched = as_text(choice.get("finish_reason")), choice.get("stop_reason")
     stop = stop_of(reason, matched, called=called) if reason or called else None
@@ -124,7 +124,6 @@ def _choice(choice: dict[str, Json]) -> Choice:
 
 
 def _parts(message: dict[str, Json]) -> Iterator[Part]:
-    yield from reasoning_of(message)
     yield from _annotated(list(content_parts(message.get("content"))), message)
     if as_text(message.get("refusal")):
         yield Refusal(text=as_text(message.get("refusal")))

@@ -10,6 +10,7 @@ from proxy_core.dialects._canonical import (
     Answer,
     Choice,
     Media,
+    Part,
     Reasoning,
     Refusal,
     Text,
@@ -17,7 +18,7 @@ from proxy_core.dialects._canonical import (
 )
 from proxy_core.dialects._chat._counts import written_usage
 from proxy_core.dialects._chat._ends import finish_reason_of
-from proxy_core.dialects._chat._reasoning import written_detail
+from proxy_core.dialects._chat._reasoning import Places, for_client, is_said
 from proxy_core.dialects._chat._wire import annotations_of, url_of, with_signature
 from proxy_core.dialects._codec import Told
 
@@ -103,7 +104,7 @@ def _message(choice: Choice, created: int) -> dict[str, Any]:
         "tool_calls": [written_call(part) for part in choice.parts if isinstance(part, ToolCall)],
     }
     message |= {name: value for name, value in lists.items() if value}
-    message |= _thinking([part for part in choice.parts if isinstance(part, Reasoning)])
+    message |= _thinking(choice.parts)
     for sound in _media(choice, "audio"):
         message["audio"] = spoken(sound, created)
     signatures = [part.signature for part in texts if part.signature is not None]
@@ -123,10 +124,13 @@ def _annotations(texts: list[Text]) -> list[dict[str, Any]]:
     return written
 
 
-def _thinking(parts: list[Reasoning]) -> dict[str, Any]:
+def _thinking(parts: Iterable[Part]) -> dict[str, Any]:
     """``reasoning_content`` for people, and the details for the turns to come."""
-    if not parts:
+    places = Places()
+    placed = [(part, places.take(part)) for part in parts if is_said(part)]
+    thoughts = [(part, at) for part, at in placed if isinstance(part, Reasoning)]
+    if not thoughts:
         return {}
-    said = "".join(part.text for part in parts)
-    details = [written_detail(part, index) for index, part in enumerate(parts)]
+    said = "".join(part.text for part, _ in thoughts)
+    details = [for_client(part, at) for part, at in thoughts]
     return ({"reasoning_content": said} if said else {}) | {"reasoning_details": details}

@@ -19,7 +19,7 @@ from proxy_core.dialects._canonical import (
     Turn,
 )
 from proxy_core.dialects._chat._parts_in import cache_of, read_content, read_texts
-from proxy_core.dialects._chat._reasoning import reasoning_of
+from proxy_core.dialects._chat._reasoning import in_places
 from proxy_core.dialects._chat._wire import (
     as_dict,
     as_list,
@@ -45,6 +45,7 @@ def read_messages(messages: Value, losses: Losses) -> tuple[Turn, ...]:
     reader = _Reader(losses)
     for message in messages.items():
         reader.read(message)
+        losses.places += [message.path] * (len(reader.turns) - len(losses.places))
     return tuple(reader.turns)
 
 
@@ -100,7 +101,7 @@ class _Reader:
         message.lose_others(self._losses, *_OF_ALL, *_OF_ASSISTANT)
         content = message.maybe("content")
         said = [] if content is None else read_content(content, self._losses)
-        parts: list[Part] = [*_thinking(message), *_annotated(said, message)]
+        parts = _annotated(said, message)
         refusal = message.maybe_text("refusal")
         if refusal:
             parts.append(Refusal(text=refusal))
@@ -117,6 +118,7 @@ class _Reader:
             old_id = _old_id(message)
             parts.append(self._function_call(older, old_id))
             self._functions[older.field("name").text()] = old_id
+        parts = _with_thinking(message, parts)
         self._calls |= {part.id: part for part in parts if isinstance(part, ToolCall)}
         name = message.maybe_text("name")
         self.turns.append(Turn(role="assistant", parts=_marked(message, parts), name=name))
@@ -161,12 +163,12 @@ def _old_id(message: Value) -> str:
     return "call_" + "".join(letter for letter in message.path if letter.isalnum())
 
 
-def _thinking(message: Value) -> list[Reasoning]:
+def _with_thinking(message: Value, parts: list[Part]) -> list[Part]:
     for name in ("reasoning_content", "reasoning"):
         message.maybe_text(name)
     for detail in message.maybe_items("reasoning_details"):
         detail.fields()
-    return reasoning_of(message.fields())
+    return in_places(message.fields(), parts)
 
 
 def _annotated(parts: list[Text | Media | Refusal], message: Value) -> list[Part]:

@@ -23,7 +23,7 @@ from proxy_core.dialects._canonical import (
 )
 from proxy_core.dialects._chat._answer_out import written_call, written_image
 from proxy_core.dialects._chat._parts_out import PartsWriter
-from proxy_core.dialects._chat._reasoning import written_detail
+from proxy_core.dialects._chat._reasoning import Places, is_said, written_detail
 from proxy_core.dialects._chat._wire import DIALECT, with_signature
 from proxy_core.dialects._codec import Losses
 
@@ -119,7 +119,7 @@ class _Writer:
             message["name"] = turn.name
         if refusals:
             message["refusal"] = "".join(refusals)
-        message |= self._thinking([p for p in turn.parts if isinstance(p, Reasoning)], path)
+        message |= self._thinking(turn.parts, path)
         for part in turn.parts:
             if isinstance(part, Media):
                 self._shown(part, message, path)
@@ -153,22 +153,27 @@ class _Writer:
         bare = msgspec.structs.replace(call, id=self._fitting(call.id), signature=signature)
         return written_call(bare)
 
-    def _thinking(self, parts: list[Reasoning], path: str) -> dict[str, Any]:
+    def _thinking(self, parts: Sequence[Part], path: str) -> dict[str, Any]:
         """What this dialect's upstreams signed, or left unsigned: they may ask for it back."""
-        if not parts:
-            return {}
-        kept = [part for part in parts if part.signature is None or self._is_own(part.signature)]
-        if not self._can.reasoning:
-            kept = []
-        elif not self._can.reasoning_back:
-            kept = [part for part in kept if part.signature is not None]
-        if len(kept) < len(parts):
+        told = [part for part in parts if not isinstance(part, Reasoning) or self._is_back(part)]
+        if len(told) < len(parts):
             self._losses.drop(f"{path}.reasoning", "the provider takes none that isn't its own")
-        said = "".join(part.text for part in kept) if self._can.reasoning_back else ""
+        places = Places()
+        placed = [(part, places.take(part)) for part in told if is_said(part)]
+        kept = [(part, at) for part, at in placed if isinstance(part, Reasoning)]
+        said = "".join(part.text for part, _ in kept) if self._can.reasoning_back else ""
         body: dict[str, Any] = {"reasoning_content": said} if said else {}
-        if any(part.signature is not None for part in kept):
-            body["reasoning_details"] = [written_detail(part, n) for n, part in enumerate(kept)]
+        if any(part.signature is not None for part, _ in kept):
+            body["reasoning_details"] = [written_detail(part, at) for part, at in kept]
         return body
+
+    def _is_back(self, part: Reasoning) -> bool:
+        """Whether it may come back to the provider."""
+        if not self._can.reasoning:
+            return False
+        if part.signature is None:
+            return self._can.reasoning_back
+        return self._is_own(part.signature)
 
     def _fitting(self, id: str) -> str:
         """A call's id as it is, or a digest that the model takes: the same for call and result."""

@@ -18,6 +18,7 @@ from proxy_core.dialects._chat._messages_in import read_messages
 from proxy_core.dialects._chat._parts_in import read_cache
 from proxy_core.dialects._chat._tools_in import read_tool_choice, read_tools
 from proxy_core.dialects._codec import Losses
+from proxy_core.dialects._effort import effort_in
 from proxy_core.dialects._reading import Value
 
 __all__ = ["read_request"]
@@ -150,14 +151,14 @@ def _wish(request: Value) -> ReasoningWish | None:
     Source: https://openrouter.ai/docs/guides/best-practices/reasoning-tokens.
     """
     effort, enabled, budget, shown = (
-        request.maybe_text("reasoning_effort"),
+        effort_in(request, "reasoning_effort"),
         None,
         None,
         request.maybe_flag("include_reasoning"),
     )
     said = request.maybe("reasoning")
     if said is not None:
-        effort = effort or said.maybe_text("effort")
+        effort = effort or effort_in(said, "effort")
         budget = said.maybe_whole("max_tokens")
         enabled = said.maybe_flag("enabled")
         hidden = said.maybe_flag("exclude")

@@ -34,9 +34,11 @@ from proxy_core.dialects._chat._answer_out import answer_id, spoken, tier_of, wr
 from proxy_core.dialects._chat._counts import written_usage
 from proxy_core.dialects._chat._ends import finish_reason_of
 from proxy_core.dialects._chat._reasoning import (
+    UNSIGNED,
+    Places,
     detail_kind,
+    for_client,
     signature_fields,
-    written_detail,
 )
 from proxy_core.dialects._chat._wire import annotation_of, with_signature
 from proxy_core.dialects._codec import Told
@@ -136,7 +138,7 @@ class _Open:
     def __init__(self, part: Part, number: int, start: int) -> None:
         self.part = part
         self.number = number
-        """Of its list in the message: the calls, the details of reasoning."""
+        """Of the message's calls; of a detail of reasoning its place."""
         self.start = start
         """Characters of content before it."""
         self.said = False
@@ -153,8 +155,8 @@ class _Choice:
         "_length",
         "_open",
         "_pictures",
+        "_places",
         "_signed",
-        "_thoughts",
     )
 
     def __init__(self, created: int) -> None:
@@ -164,7 +166,7 @@ class _Choice:
         self._calls = 0
         self._cites = 0
         self._pictures = 0
-        self._thoughts = 0
+        self._places = Places()
         self._length = 0
         self._signed = False
 
@@ -178,24 +180,26 @@ class _Choice:
             case ToolCall():
                 self._open[index] = _Open(part, self._calls, 0)
                 self._calls += 1
+                self._places.take(part)
                 return self._call(self._open[index], part)
             case Reasoning():
-                self._open[index] = _Open(part, self._thoughts, 0)
-                self._thoughts += 1
+                self._open[index] = _Open(part, 0, 0)
                 return self._thought(self._open[index], part)
             case Text():
                 self._open[index] = _Open(part, 0, self._length)
                 cited = [self._cited(self._open[index], one) for one in part.citations]
                 self._open[index].signature = part.signature
-                return self._said({"content": part.text}) + [one for one in cited if one]
+                return self._said(part, "content", part.text) + [one for one in cited if one]
             case Refusal():
                 self._open[index] = _Open(part, 0, 0)
-                return self._said({"refusal": part.text})
+                return self._said(part, "refusal", part.text)
             case Media(kind="image"):
                 picture = written_image(part) | {"index": self._pictures}
                 self._pictures += 1
+                self._places.take(part)
                 return [{"images": [picture]}]
             case Media(kind="audio"):
+                self._places.take(part)
                 return [{"audio": spoken(part, self._created)}]
             case _:
                 return []
@@ -218,10 +222,11 @@ class _Choice:
             case Reasoning():
                 return self._more_thought(part, part.part, piece.text)
             case Refusal():
-                return self._said({"refusal": piece.text})
-            case _ if piece.text or piece.logprobs:
-                self._length += len(piece.text)
-                return [{"content": piece.text}]
+                return self._said(part.part, "refusal", piece.text)
+            case _ if piece.text:
+                return self._said(part.part, "content", piece.text)
+            case _ if piece.logprobs:
+                return [{"content": ""}]
             case _:
                 return []
 
@@ -238,19 +243,19 @@ class _Choice:
                     signed = self._fragment(part, call, "")
                     deltas.append({"tool_calls": [with_signature(signed, part.signature)]})
                 return deltas
-            case Reasoning() as thought if part.signature is not None:
-                kind = detail_kind(thought)
-                detail = self._detail(part, thought) | signature_fields(kind, part.signature)
-                return [{"reasoning_details": [detail]}]
+            case Reasoning() as thought if part.said or part.signature is not None:
+                return [{"reasoning_details": [self._signature(part, thought)]}]
             case Text() if part.signature is not None and not self._signed:
                 self._signed = True
                 return [with_signature({}, part.signature)]
         return []
 
-    def _said(self, delta: dict[str, str]) -> list[dict[str, Any]]:
-        texts = [text for text in delta.values() if text]
-        self._length += len(delta.get("content", ""))
-        return [delta] if texts else []
+    def _said(self, part: Part, field: str, text: str) -> list[dict[str, Any]]:
+        if not text:
+            return []
+        self._places.take(part)
+        self._length += len(text) if field == "content" else 0
+        return [{field: text}]
 
     def _call(self, part: _Open, call: ToolCall) -> list[dict[str, Any]]:
         kind, field = ("custom", "input") if call.custom else ("function", "arguments")
@@ -269,7 +274,7 @@ class _Choice:
 
     def _thought(self, part: _Open, thought: Reasoning) -> list[dict[str, Any]]:
         if thought.redacted:
-            return [{"reasoning_details": [written_detail(thought, part.number)]}]
+            return [{"reasoning_details": [for_client(thought, self._places.take(thought))]}]
         part.signature = thought.signature
         return self._more_thought(part, thought, thought.text)
 
@@ -282,11 +287,17 @@ class _Choice:
 
     def _detail(self, part: _Open, thought: Reasoning) -> dict[str, Any]:
         """The beginning of a detail; its id stands in the first alone, for clients join texts."""
+        first = not part.said
+        if first:
+            part.number, part.said = self._places.take(thought), True
         detail: dict[str, Any] = {"type": detail_kind(thought), "index": part.number}
-        if not part.said and thought.id is not None:
-            detail["id"] = thought.id
-        part.said = True
-        return detail
+        return detail | ({"id": thought.id} if first and thought.id is not None else {})
+
+    def _signature(self, part: _Open, thought: Reasoning) -> dict[str, Any]:
+        detail, signature = self._detail(part, thought), part.signature
+        if signature is None:
+            return detail | {"signature": UNSIGNED}
+        return detail | signature_fields(detail_kind(thought), signature)
 
     def _cited(self, part: _Open, citation: Citation) -> dict[str, Any] | None:
         written = annotation_of(citation, part.start, self._length)

@@ -15,7 +15,7 @@ from proxy_core._failures import failure_in_body
 from proxy_core._types import Call, Usage
 from proxy_core.dialects._body import read_body, unreadable_answer
 from proxy_core.dialects._document import Document, MalformedDocument
-from proxy_core.dialects._gemini._foreign import MARK, without_foreign
+from proxy_core.dialects._gemini._foreign import MARK, with_skips, without_foreign
 from proxy_core.dialects._gemini._tap import GeminiTap
 from proxy_core.dialects._gemini._usage import read_usage
 from proxy_core.dialects._usage import estimate_tokens
@@ -95,9 +95,13 @@ class GeminiDialect:
         if _WRAPPED in fields:
             edits |= _inside(fields[_WRAPPED], model)
         if MARK in call.body.raw and "contents" in fields:
-            fresh = without_foreign(fields["contents"])
+            contents = with_skips(fields["contents"])
+            fresh = without_foreign(contents)
             if fresh is not None:
                 edits["contents"] = fresh
+                call.body.cleaned = (contents, fresh)
+            elif contents is not fields["contents"]:
+                edits["contents"] = bytes(contents)
         return call.body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> GeminiTap:

@@ -14,6 +14,7 @@ from proxy_core.dialects._canonical import (
     ToolChoice,
 )
 from proxy_core.dialects._codec import Losses
+from proxy_core.dialects._effort import BUDGETS
 from proxy_core.dialects._gemini._read_turns import opened
 from proxy_core.dialects._gemini._schema import json_schema
 from proxy_core.dialects._gemini._words import OWN_TOOLS
@@ -111,6 +112,9 @@ def _thinking(config: Value, losses: Losses) -> ReasoningWish:
     budget = config.maybe_whole("thinkingBudget", _DYNAMIC)
     level = (config.maybe_text("thinkingLevel") or "").lower()
     effort = None if level in ("", "thinking_level_unspecified") else level
+    if effort is not None and effort not in BUDGETS:
+        words = (word.upper() for word in BUDGETS if word != "none")
+        config.field("thinkingLevel").refuse("one of " + ", ".join(words))
     return ReasoningWish(
         enabled=budget != 0 if budget is not None else True if effort else None,
         effort=effort,

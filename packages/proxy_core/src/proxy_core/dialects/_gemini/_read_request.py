@@ -41,7 +41,9 @@ def read_request(body: Mapping[str, Any], losses: Losses) -> Conversation:
     """What is asked for. Raises InvalidRequest."""
     whole = opened(Value(dict(body)))
     whole.lose_others(losses, *_KNOWN)
-    turns = (*_system(whole, losses), *read_turns(whole.field("contents"), losses))
+    system = _system(whole, losses)
+    losses.places += ["systemInstruction"] * len(system)
+    turns = (*system, *read_turns(whole.field("contents"), losses))
     told = whole.maybe("generationConfig")
     config = Config() if told is None else read_config(opened(told), losses)
     _lose(whole, losses)

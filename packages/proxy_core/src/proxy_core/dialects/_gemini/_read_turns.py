@@ -33,8 +33,10 @@ _KINDS: Final[dict[str, Literal["image", "audio", "video"]]] = {
     "audio": "audio",
     "video": "video",
 }
-_GOOGLES: Final = ("https://generativelanguage.googleapis.com/", "gs://")
-"""What begins so is a file that only Google can read."""
+_GOOGLES: Final = "https://generativelanguage.googleapis.com/"
+"""What begins so is a file of the one whose key it is."""
+_ADDRESSES: Final = ("https://", "http://", "s3://")
+"""What others can read too; ``gs://`` and ``files/…`` are Google's own."""
 _MINOR: Final = ("thought", "thoughtSignature")
 _WRAPS: Final = frozenset({"result", "output", "error"})
 _NOTHING: Final = Text(text="")
@@ -54,6 +56,7 @@ def read_turns(contents: Value, losses: Losses) -> tuple[Turn, ...]:
     """The turns of all contents; results of functions stand in turns of their own."""
     open_calls: dict[str, list[str]] = {}
     turns: list[Turn] = []
+    before = len(losses.places)
     for item in contents.items():
         content = opened(item)
         content.lose_others(losses, "role", "parts")
@@ -62,6 +65,7 @@ def read_turns(contents: Value, losses: Losses) -> tuple[Turn, ...]:
         found = [read_part(part, losses) for part in content.maybe_items("parts")]
         parts = [_paired(part, open_calls) for part in found if part is not None]
         _gather(turns, _ROLES[role], parts)
+        losses.places += [content.path] * (before + len(turns) - len(losses.places))
     return tuple(turns)
 
 
@@ -145,13 +149,16 @@ def _inline(blob: Value, signature: Signature | None, losses: Losses) -> Part:
     )
 
 
-def _file(file: Value, signature: Signature | None, losses: Losses) -> Part:
+def _file(file: Value, signature: Signature | None, losses: Losses) -> Part | None:
     file.lose_others(losses, "mimeType", "fileUri", "displayName")
     media_type, uri = file.maybe_text("mimeType") or "", file.field("fileUri").text()
-    kind: Literal["file", "url"] = "file" if uri.startswith(_GOOGLES) else "url"
+    if uri.startswith(_GOOGLES) or not uri.startswith(_ADDRESSES):
+        remedy = "Send its bytes as inlineData, or an http(s) address that anybody can read"
+        losses.drop(f"{file.path}.fileUri", "only Google has it", grave=True, remedy=remedy)
+        return None
     return Media(
         kind=media_kind(media_type),
-        source=Source(kind=kind, data=uri, media_type=media_type),
+        source=Source(kind="url", data=uri, media_type=media_type),
         name=file.maybe_text("displayName"),
         signature=signature,
     )

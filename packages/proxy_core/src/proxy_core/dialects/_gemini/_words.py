@@ -18,6 +18,7 @@ __all__ = [
     "FAILED_ENDS",
     "OWN_TOOLS",
     "SKIP_SIGNATURE",
+    "UNSIGNED",
     "end_of",
     "name_back",
     "safe_name",
@@ -32,6 +33,12 @@ SKIP_SIGNATURE: Final = "skip_thought_signature_validator"
 """In place of the signature that Gemini 3 demands of the first call of each step of the current
 turn, where history comes from elsewhere: https://ai.google.dev/gemini-api/docs/thought-signatures
 """
+
+UNSIGNED: Final = base64.b64encode(
+    sealed(Signature(origin="", value=""), DIALECT).encode()
+).decode()
+"""What a client keeps with the first call of an answer that no provider signed: by it the call is
+known where it comes back on its way to Gemini, and gets ``SKIP_SIGNATURE`` there."""
 
 OWN_TOOLS: Final = frozenset(
     {
@@ -146,8 +153,8 @@ def signature_text(signature: Signature) -> str:
     return base64.urlsafe_b64encode(sealed(signature, DIALECT).encode()).decode()
 
 
-def signature_read(text: str) -> Signature:
-    """What a client sent back; one of ours, or Gemini's own as it is."""
+def signature_read(text: str) -> Signature | None:
+    """What a client sent back: one of ours, or Gemini's own as it is; None for ``UNSIGNED``."""
     try:
         opened = base64.b64decode(text.translate(_URL_SAFE), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
@@ -155,4 +162,4 @@ def signature_read(text: str) -> Signature:
     signature = unsealed(opened, DIALECT)
     if signature.origin == DIALECT:
         return Signature(origin=DIALECT, value=text)
-    return signature
+    return signature if signature.origin else None

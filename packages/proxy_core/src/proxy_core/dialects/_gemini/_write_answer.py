@@ -33,7 +33,7 @@ from proxy_core.dialects._canonical import (
 from proxy_core.dialects._codec import Told
 from proxy_core.dialects._gemini._grounds import grounding_of, logprobs_result
 from proxy_core.dialects._gemini._usage import write_usage
-from proxy_core.dialects._gemini._words import signature_text, word_for
+from proxy_core.dialects._gemini._words import UNSIGNED, signature_text, word_for
 from proxy_core.dialects._ordered import Ordered
 
 __all__ = ["GeminiWriter", "write_answer"]
@@ -54,6 +54,7 @@ def write_answer(answer: Answer, told: Told) -> _Json:
 
 def _candidate(choice: Choice, index: int) -> _Json:
     parts = [one for part in choice.parts for one in _parts(part)]
+    _sign(parts)
     candidate: _Json = {
         "content": {"role": "model", "parts": parts or [{"text": ""}]},
         "finishReason": word_for(choice.stop),
@@ -88,6 +89,14 @@ def _parts(part: Part) -> list[_Json]:
 
 def _signed(signature: Signature | None) -> _Json:
     return {} if signature is None else {"thoughtSignature": signature_text(signature)}
+
+
+def _sign(parts: list[_Json]) -> None:
+    """The first call of an answer, which Gemini 3 wants signed when it comes back."""
+    for part in parts:
+        if "functionCall" in part:
+            part.setdefault("thoughtSignature", UNSIGNED)
+            return
 
 
 def _arguments(call: ToolCall) -> _Json:
@@ -133,6 +142,8 @@ class GeminiWriter:
         self._ordered = Ordered()
         self._open: dict[tuple[int, int], _Draft] = {}
         self._ends: dict[int, StopReason] = {}
+        self._called: set[int] = set()
+        """Choices that have called a function."""
         self._usage: Usage | None = None
 
     def write(self, event: Event) -> bytes:
@@ -196,7 +207,11 @@ class GeminiWriter:
             whole = part.arguments + "".join(draft.arguments)
             signature = draft.signature or part.signature
             call = msgspec.structs.replace(part, arguments=whole, signature=signature)
-            return self._said(event.choice, _parts(call))
+            parts = _parts(call)
+            if event.choice not in self._called:
+                self._called.add(event.choice)
+                _sign(parts)
+            return self._said(event.choice, parts)
         if draft.signature is None and not draft.citations:
             return b""
         silence = _silent(part) | _signed(draft.signature)

@@ -9,6 +9,7 @@ from proxy_core.dialects._canonical import Conversation, Text, Turn
 from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._gemini._write_config import write_config, write_tier, write_tools
 from proxy_core.dialects._gemini._write_turns import write_turns
+from proxy_core.dialects._silence import message_of
 
 __all__ = ["write_request"]
 
@@ -27,8 +28,7 @@ def write_request(conversation: Conversation, can: Abilities, losses: Losses) ->
     contents = write_turns(conversation.turns, leading, can, losses)
     if not contents:
         # Google refuses a request without contents.
-        contents = [{"role": "user", "parts": instructions or [{"text": ""}]}]
-        instructions = []
+        contents, instructions = message_of("parts", instructions, losses, "Gemini"), []
     body: dict[str, Any] = {"contents": contents}
     if instructions:
         body["systemInstruction"] = {"parts": instructions}

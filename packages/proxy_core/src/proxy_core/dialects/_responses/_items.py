@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import compress
 from types import MappingProxyType
 from typing import Final
 
@@ -33,6 +34,11 @@ __all__ = ["kind_of", "read_call", "read_image", "read_items", "reasonings", "te
 _ROLES: Final = ("user", "assistant", "system", "developer")
 _NAMED: Final = ("type", "id", "call_id", "name", "namespace", "status")
 _NO_HOMES: Final[Mapping[Home, str]] = MappingProxyType({})
+_RECORDS: Final = frozenset(
+    {"code_interpreter_call", "file_search_call", "mcp_list_tools", "web_search_call"}
+)
+"""Of what OpenAI's own tools did: the answer told it. Others, such as a shell's output or a
+compaction, hold what stands nowhere else."""
 _CALL_FIELDS: Final = MappingProxyType(
     {"function_call": ("arguments", False), "custom_tool_call": ("input", True)}
 )
@@ -47,20 +53,22 @@ def read_items(
     Raises InvalidRequest, also for a reference to what OpenAI stored and we did not.
     """
     draft = _Draft(losses, flat_names)
+    places: list[str] = []
     for item in items:
         kind = kind_of(item)
         read = _READERS.get(kind)
         if read is None:
-            why = f"the translation has no items of type {kind!r}"
-            losses.drop(item.path, why, grave=True)
+            is_record = kind in _RECORDS
+            told = "what it found stands in the assistant's text"
+            why = told if is_record else f"the translation has no items of type {kind!r}"
+            losses.drop(item.path, why, grave=not is_record)
         else:
             read(draft, item)
+        places += [item.path] * (len(draft.turns) - len(places))
     draft.forget()
-    return tuple(
-        Turn(role=role, parts=tuple(parts))
-        for role, parts in draft.turns
-        if parts or role != "assistant"
-    )
+    kept = [parts or role != "assistant" for role, parts in draft.turns]
+    losses.places += compress(places, kept)
+    return tuple(Turn(role=role, parts=tuple(parts)) for role, parts in compress(draft.turns, kept))
 
 
 def kind_of(item: Value) -> str:
@@ -174,7 +182,7 @@ class _Draft:
             self.losses, "type", "id", "status", "summary", "content", "encrypted_content"
         )
         sealed = item.maybe_text("encrypted_content")
-        kept = read_kept(sealed) if sealed else None
+        kept = read_kept(sealed or "")
         if kept is None or kept.use in ("reasoning", "redacted"):
             self._join("assistant", *reasonings(item, kept))
         elif kept.use == "media":

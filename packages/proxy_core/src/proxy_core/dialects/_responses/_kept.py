@@ -14,12 +14,16 @@ from proxy_core.dialects._canonical import Signature
 from proxy_core.dialects._responses._words import DIALECT
 from proxy_core.dialects._seal import sealed, unsealed
 
-__all__ = ["Kept", "Use", "keep", "read_kept"]
+__all__ = ["UNSIGNED", "Kept", "Use", "keep", "read_kept"]
 
 Use = Literal["reasoning", "redacted", "call", "text", "media"]
 """``call``: of that id; ``text``: of the text before it; ``media``: of the picture behind it."""
 
 _MARKED: Final = re.compile(r"lp-(redacted|call|text|media):([0-9]{1,6}):", re.ASCII)
+
+
+UNSIGNED: Final = Signature(origin="", value="")
+"""Of reasoning of another dialect's provider that nobody signed: OpenAI does not get it back."""
 
 
 class Kept(NamedTuple):
@@ -37,11 +41,12 @@ def keep(signature: Signature, use: Use, call: str = "") -> str:
     return f"lp-{use}:{len(call)}:{call}{sealed(signature, '')}"
 
 
-def read_kept(text: str) -> Kept:
-    """What a client kept; a text of OpenAI's own is the signature of a reasoning."""
+def read_kept(text: str) -> Kept | None:
+    """What a client kept; a text of OpenAI's own is the signature of a reasoning. None: nothing."""
     match = _MARKED.match(text)
     if match is None:
-        return Kept("reasoning", "", unsealed(text, DIALECT))
+        signature = unsealed(text, DIALECT)
+        return Kept("reasoning", "", signature) if signature.value else None
     at = match.end() + int(match[2])
     use: Use = match[1]  # type: ignore[assignment]
     return Kept(use, text[match.end() : at], unsealed(text[at:], DIALECT))

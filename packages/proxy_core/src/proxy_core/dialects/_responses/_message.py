@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from proxy_core.dialects._canonical import Citation, Json
 from proxy_core.dialects._responses._citations import annotation
 from proxy_core.dialects._responses._open import Place, Wire, added, done
@@ -57,6 +59,8 @@ class TextPart:
     def __init__(self, message: Message, *, is_refusal: bool) -> None:
         self._message = message
         self._said: list[str] = []
+        self._for_all: list[Citation] = []
+        """Those of the whole text, whose length is known at its end."""
         self._logprobs: list[Json] = []
         self._field = "refusal" if is_refusal else "text"
         self._event = "response.refusal" if is_refusal else "response.output_text"
@@ -82,6 +86,13 @@ class TextPart:
         return [self._tell("response.output_text.delta", delta=text, logprobs=sure)]
 
     def cite(self, citation: Citation) -> list[Wire]:
+        """A citation without a place, such as Anthropic's, is one of the whole text."""
+        if citation.url is None or citation.end is not None:
+            return self._note(citation)
+        self._for_all.append(citation)
+        return []
+
+    def _note(self, citation: Citation) -> list[Wire]:
         notes = self._part.get("annotations")
         if notes is None:
             return []
@@ -96,7 +107,10 @@ class TextPart:
         ended: dict[str, Any] = {self._field: said}
         if self._field == "text":
             self._part["logprobs"] = ended["logprobs"] = self._logprobs
+        place = {"start": 0, "end": len(said)}
+        notes = [self._note(msgspec.structs.replace(one, **place)) for one in self._for_all]
         told = [
+            *(wire for note in notes for wire in note),
             self._tell(f"{self._event}.done", **ended),
             self._tell("response.content_part.done", part=self._part),
         ]

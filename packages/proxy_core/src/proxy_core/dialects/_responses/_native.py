@@ -65,6 +65,7 @@ class ResponsesDialect:
             fresh = cleaned(body.fields["input"], responses_item)
             if fresh is not None:
                 edits["input"] = fresh
+                body.cleaned = (body.fields["input"], fresh)
         return body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> ResponsesTap:

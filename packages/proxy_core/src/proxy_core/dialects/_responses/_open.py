@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from proxy_core.dialects._canonical import Json, Reasoning, Signature, ToolCall
-from proxy_core.dialects._responses._kept import Use, keep
+from proxy_core.dialects._responses._kept import UNSIGNED, Use, keep
 from proxy_core.dialects._responses._namespaces import Home
 
 __all__ = ["CallItem", "Place", "ReasoningItem", "Wire", "added", "done"]
@@ -128,9 +128,8 @@ class ReasoningItem:
         if self._said:
             self.item["summary" if self._summary else "content"] = [self._part(said)]
             told = [self._event("done", text=said), self._part_event("done", said)]
-        if self.signature is not None:
-            use: Use = "redacted" if self._redacted else "reasoning"
-            self.item["encrypted_content"] = keep(self.signature, use)
+        use: Use = "redacted" if self._redacted else "reasoning"
+        self.item["encrypted_content"] = keep(self.signature or UNSIGNED, use)
         self.item["status"] = "completed"
         return [*told, done(self._place, self.item)]
 

@@ -202,7 +202,7 @@ class Parts:
 
     def _reasoning(self, key: int | str, item: Value) -> list[Event]:
         sealed = item.maybe_text("encrypted_content")
-        kept = read_kept(sealed) if sealed else None
+        kept = read_kept(sealed or "")
         if kept is not None and kept.use not in ("reasoning", "redacted"):
             return self._signed(kept)
         told: list[Event] = []

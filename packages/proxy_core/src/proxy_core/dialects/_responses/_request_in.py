@@ -14,6 +14,7 @@ from proxy_core.dialects._canonical import (
     Turn,
 )
 from proxy_core.dialects._codec import Losses
+from proxy_core.dialects._effort import effort_in
 from proxy_core.dialects._reading import Value
 from proxy_core.dialects._responses._items import read_items
 from proxy_core.dialects._responses._namespaces import flat_names
@@ -106,14 +107,16 @@ def _refuse(name: str, why: str) -> None:
 
 
 def _read_turns(body: Value, tools: tuple[Tool, ...], losses: Losses) -> tuple[Turn, ...]:
-    told = body.field("input")
+    told, first = body.field("input"), body.maybe_text("instructions")
+    if first is not None:
+        losses.places.append("instructions")
     if isinstance(told.json, str):
+        losses.places.append(told.path)
         turns: tuple[Turn, ...] = (Turn(role="user", parts=(Text(text=told.json),)),)
     elif isinstance(told.json, list):
         turns = read_items(told.items(), losses, flat_names(tools))
     else:
         told.refuse("a string or an array")
-    first = body.maybe_text("instructions")
     if first is None:
         return turns
     return (Turn(role="system", parts=(Text(text=first),)), *turns)
@@ -175,7 +178,7 @@ def _read_reasoning(body: Value, losses: Losses) -> ReasoningWish | None:
     if wish is None:
         return None
     wish.lose_others(losses, "effort", "summary", "generate_summary")
-    effort = wish.maybe_text("effort")
+    effort = effort_in(wish, "effort")
     summary = wish.maybe_text("summary") or wish.maybe_text("generate_summary")
     # Codex says "none" where it wants no summary.
     said: dict[str, Any] = {"summary": summary, "shown": True} if summary else {}
