@@ -10,6 +10,7 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from anthropic.types import ThreadNotFoundError, ThreadUnsupportedRequestError
 from anthropic.types.shared import ErrorResponse
 from google.genai import errors as google
 from openai.types.responses import ResponseErrorEvent
@@ -25,7 +26,8 @@ from proxy_api._error_shapes import (
     shape_of,
 )
 from proxy_api._errors import fault_of
-from proxy_core import LimitState
+from proxy_core import LimitState, Usage
+from proxy_core._failures import failure_from_answer
 from proxy_core.errors import (
     AuthenticationFailed,
     BodyTooLarge,
@@ -49,6 +51,16 @@ from proxy_core.errors import (
     UpstreamRejected,
     UpstreamThrottled,
     UpstreamTimeout,
+)
+from proxy_core.translation import (
+    CLIENT_CODECS,
+    Answer,
+    Choice,
+    Conversation,
+    Losses,
+    Text,
+    Told,
+    ToolCall,
 )
 
 ID = "req_0123456789abcdef01234567"
@@ -292,6 +304,64 @@ def test_anthropics_sdk_knows_each_error(anthropic_sdk: anthropic.Anthropic, nam
     assert told.error_code == fault_of(error).code
     if label != "request_too_large":  # the documentation has it, the SDK's types don't
         assert ErrorResponse.model_validate(response.json()).request_id == ID
+
+
+def test_anthropics_sdk_knows_what_an_upstream_says_in_details(
+    anthropic_sdk: anthropic.Anthropic,
+) -> None:
+    """Its class for a lost thread, by which its helpers recover, and each field beside the code."""
+    details = {"error_code": "thread_not_found", "unsupported": ["tools"]}
+    error = failure_from_answer(
+        404,
+        [],
+        json.dumps(
+            {"error": {"type": "not_found_error", "message": "gone", "details": details}}
+        ).encode(),
+    )
+    status, _, body = answer_to(error, ANTHROPIC, ID)
+    request = httpx2.Request("POST", "http://127.0.0.1/v1")
+    response = httpx2.Response(status, content=body, request=request)
+    told = anthropic_sdk._make_status_error_from_response(response)
+    assert isinstance(told, ThreadNotFoundError)
+    assert (told.api_message, response.json()["error"]["details"]) == ("gone", details)
+    event = ANTHROPIC.event(fault_of(error), ID, b"")
+    assert json.loads(event.partition(b"data: ")[2])["error"]["details"] == details
+
+
+def test_anthropics_sdk_sends_all_of_a_conversation_that_nobody_keeps() -> None:
+    """Its runner asks with a thread first; told that there is none, it sends every message."""
+    asked: list[list[str]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(request.content)
+        codec = CLIENT_CODECS["anthropic.messages"]
+        try:
+            turns = codec.read_request(body, Losses()).turns
+        except NotCarried as error:
+            failed = NoDeploymentAnswered("m", [error])
+            status, _, told = answer_to(failed, ANTHROPIC, ID)
+            return httpx2.Response(status, content=told)
+        asked.append([turn.role for turn in turns])
+        call = ToolCall(id=f"c{len(asked)}", name="look", arguments="{}")
+        choice = Choice(parts=(call,) if len(asked) < 3 else (Text(text="done"),), stop="end")
+        whole = Answer(id="a", model="m", choices=(choice,), usage=Usage())
+        written = codec.write_answer(whole, Told("m", Conversation(model="m", turns=())))
+        return httpx2.Response(200, json=written)
+
+    @anthropic.beta_tool
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    with anthropic.Anthropic(api_key="k", max_retries=0, http_client=http) as sdk:
+        runner = sdk.beta.messages.tool_runner(model="m", max_tokens=9, tools=[look], messages=CHAT)
+        assert getattr(runner.until_done().content[0], "text", "") == "done"
+        with pytest.raises(ThreadUnsupportedRequestError, match="whole conversation") as told:
+            sdk.beta.messages.thread(model="m", max_tokens=9, messages=CHAT).send()
+    assert (told.value.status_code, told.value.type) == (400, "invalid_request_error")
+    pair = ["assistant", "tool"]
+    assert asked == [["user"], ["user", *pair], ["user", *pair, *pair]]
 
 
 @KINDS

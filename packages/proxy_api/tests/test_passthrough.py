@@ -26,6 +26,7 @@ from proxy_core.errors import InvalidRequest
 
 ALICE, BOB, RAW = "sk-alice-0123456789", "sk-bob-0123456789", "sk-raw-0123456789"
 POOR, NARROW = "sk-poor-0123456789", "sk-narrow-0123456789"
+AGENTS = "sk-agents-0123456789"
 SECRET = "sk-of-the-upstream-0123456789"
 SOUND = bytes(range(256)) * 400
 FILE = {"id": "file-abc", "object": "file", "bytes": 3, "created_at": 1, "filename": "a"}
@@ -173,12 +174,15 @@ def settings(up: Upstream, other: Upstream) -> Any:
     providers = {
         "up": {"kind": "openai", "base_url": up.url, "api_key": SECRET},
         "other": {"kind": "vllm", "base_url": other.url},
+        "claude": {"kind": "anthropic", "base_url": other.url, "api_key": "sk-of-claude"},
     }
     models = [
         {"name": "m", "target": "up/real"},
         {"name": "both", "target": "up/real"},
         {"name": "both", "target": "other/real"},
         {"name": "elsewhere", "target": "other/real"},
+        {"name": "up/*", "target": "up/*"},
+        {"name": "claude", "target": "claude/real"},
     ]
     keys = [
         {"name": "alice", "key": ALICE},
@@ -192,6 +196,7 @@ def settings(up: Upstream, other: Upstream) -> Any:
             "budget": {"usd": 1},
         },
         {"name": "narrow", "key": NARROW, "models": ["m"]},
+        {"name": "agents", "key": AGENTS, "models": ["*"], "scopes": ["passthrough"]},
     ]
     return settings_for("", providers=providers, models=models, keys=keys)
 
@@ -418,6 +423,138 @@ def test_a_request_names_only_files_of_its_key(house: House) -> None:
     parts: Any = [{"type": "file", "file": {"file_id": "file-abc"}}]
     with pytest.raises(openai.NotFoundError):
         sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": parts}])
+
+
+STATE = (
+    ('"input":[{"type":"item_reference","id":"msg_1"}]', "input[0]"),
+    ('"input":[{"id":"msg_1"}]', "input[0]"),
+    ('"input":[{"role":"user","content":"x"},{"type":null,"id":"msg_1"}]', "input[1]"),
+    ('"input":[7,{"\\u0069d":"msg_1","type":"item_\\u0072eference"}]', "input[1]"),
+    ('"input":[{"type":"item_reference","id":"m","role":"user","content":"x"}]', "input[0]"),
+    ('"input":[{"type":"image_generation_call","id":"ig_1"}]', "input[0]"),
+    ('"input":"x","conversation":"conv_1"', "conversation"),
+    ('"input":"x","conversation":{"id":"conv_1"}', "conversation"),
+    (
+        '"input":"x","tools":[{"type":"file_search","vector_store_ids":["vs_1"]}]',
+        "tools[0].vector_store_ids",
+    ),
+    (
+        '"input":"x","tools":[{"type":"code_interpreter","c\\u006fntainer":"cntr_1"}]',
+        "tools[0].container",
+    ),
+    (
+        '"input":"x","tools":[{"type":"shell","environment":{"container_id":"cntr_1"}}]',
+        "tools[0].environment.container_id",
+    ),
+)
+
+
+def ask_with(house: House, fields: str, key: str) -> httpx2.Response:
+    told = {"content-type": "application/json"}
+    content = '{"model":"m",' + fields + "}"
+    return house.raw("POST", "/v1/responses", key, content=content, headers=told)
+
+
+@pytest.mark.parametrize(("fields", "param"), STATE)
+def test_state_of_the_account_is_named_by_nobody(house: House, fields: str, param: str) -> None:
+    """What may be another key's is refused, with the field and the remedy; a key that reaches all
+    of the account may name it, byte by byte."""
+    before = len(house.up.asked)
+    told = ask_with(house, fields, BOB)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, param)
+    assert "passthrough" in told.json()["error"]["message"]
+    assert len(house.up.asked) == before
+    assert ask_with(house, fields, AGENTS).status_code == 200
+    assert fields.encode() in house.up.asked[-1].body
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"input":[{"type":"message","id":"msg_1","role":"assistant","content":[]}]',
+        '"input":[{"id":"msg_1","role":"assistant","content":"x"}]',
+        '"input":[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"e"}]',
+        '"input":[{"type":"function_call","id":"fc_1","call_id":"c","name":"f","arguments":"{}"}]',
+        '"input":"x","conversation":null',
+        '"input":"x","tools":[{"type":"code_interpreter","container":{"type":"auto"}}]',
+    ],
+)
+def test_what_a_request_says_itself_passes(house: House, fields: str) -> None:
+    """An item that brings its own content is no reference, whatever id it has."""
+    assert ask_with(house, fields, BOB).status_code == 200
+    assert fields.encode() in house.up.asked[-1].body
+
+
+def test_a_container_of_anthropic_is_named_by_nobody(house: House) -> None:
+    """Anthropic's clients hear the same in the words of their own API."""
+    body = {
+        "model": "m",
+        "max_tokens": 1,
+        "messages": [{"role": "user", "content": "x"}],
+        "container": "container_1",
+    }
+    told = house.raw("POST", "/v1/messages", BOB, json=body)
+    assert told.status_code == 400
+    assert told.json()["error"]["type"] == "invalid_request_error"
+    assert "'container'" in told.json()["error"]["message"]
+
+
+def test_a_single_key_may_name_what_is_its_own() -> None:
+    """Where one key alone asks for models, nothing in the account is another one's."""
+    with ExitStack() as stack:
+        up = stack.enter_context(running("up"))
+        given = settings_for(
+            "",
+            providers={"up": {"kind": "openai", "base_url": up.url, "api_key": SECRET}},
+            models=[{"name": "m", "target": "up/real"}],
+            keys=[
+                {"name": "alice", "key": ALICE},
+                {"name": "metrics", "key": BOB, "scopes": ["metrics"]},
+            ],
+        )
+        url = stack.enter_context(serving(create_app(settings=given)))
+        http = stack.enter_context(httpx2.Client())
+        sdk = openai.OpenAI(base_url=f"{url}/v1", api_key=ALICE, max_retries=0, http_client=http)
+        sdk.responses.create(model="m", input="x", conversation="conv_1")
+        assert json.loads(up.asked[-1].body)["conversation"] == "conv_1"
+
+
+def test_files_are_kept_where_a_models_key_may_go(house: House) -> None:
+    """A key that may use no model of a provider keeps nothing there; a provider without OpenAI's
+    API keeps no files for anybody."""
+    there = {"x-llm-proxy-provider": "other"}
+    with pytest.raises(openai.PermissionDeniedError, match="no model of the provider 'other'"):
+        house.sdk(NARROW).files.create(file=("a", b"x"), purpose="user_data", extra_headers=there)
+    claude = {"x-llm-proxy-provider": "claude"}
+    with pytest.raises(openai.BadRequestError, match=r"doesn't speak OpenAI's API.*: other, up"):
+        house.sdk().files.create(file=("a", b"x"), purpose="user_data", extra_headers=claude)
+    assert house.sdk(NARROW).files.create(file=("a", b"x"), purpose="user_data").id
+
+
+def test_a_refused_method_is_told_with_those_that_there_are(house: House) -> None:
+    """``allow`` names every method that the path takes, not those of one of its routes."""
+    told = house.raw("OPTIONS", "/providers/up/models")
+    assert told.status_code == 405
+    assert told.headers["allow"] == "DELETE, GET, HEAD, PATCH, POST, PUT"
+    assert house.raw("PUT", "/v1/files").headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("operation", ["genrateContent", "batchEmbedContents"])
+def test_an_operation_that_is_not_there_is_told(house: House, operation: str) -> None:
+    """Google's clients hear in Google's shape which operations a model has."""
+    told = house.raw("POST", f"/v1beta/models/m:{operation}", json={})
+    error = told.json()["error"]
+    assert (told.status_code, error["status"]) == (404, "NOT_FOUND")
+    assert "generateContent, streamGenerateContent, countTokens" in error["message"]
+    assert ("/v1/embeddings" in error["message"]) is ("Embed" in operation)
+
+
+def test_the_model_that_was_asked_for_is_named(house: House) -> None:
+    """Where a pattern serves a model, an error names the model and not the pattern."""
+    sdk = house.sdk()
+    first = sdk.responses.create(model="elsewhere", input="x").id
+    with pytest.raises(openai.NotFoundError, match="the model 'up/x'"):
+        sdk.responses.create(model="up/x", input="y", previous_response_id=first)
 
 
 def test_raw_is_for_keys_that_may(house: House) -> None:

@@ -251,6 +251,8 @@ def test_a_wrong_value_is_told_with_what_is_right(
         ("http://[64:ff9b::a9fe:a9fe]/v1", "link-local"),
         ("http://Metadata.Google.Internal./v1", "link-local"),
         ("http://0.0.0.0:8000/v1", "link-local"),
+        ("http://h/v1/chat/completions", "which the proxy adds"),
+        ("http://h/v1/messages/", "which the proxy adds"),
     ],
 )
 def test_base_urls_that_are_refused(problems: Problems, url: str, said: str) -> None:
@@ -275,6 +277,9 @@ def test_base_urls_that_are_taken(accepted: Callable[[str], Any], url: str) -> N
         ("{kind: vllm, api_key: a, api_keys: [b]}", "api_keys", "excludes api_key"),
         ("{kind: vllm, dialects: [openai.chatt]}", "dialects[0]", "no dialect"),
         ("{kind: watson}", "kind", "no kind 'watson'"),
+        ("{kind: openai, api_key: a, region: eu-central-1}", "region", "no use for it"),
+        ("{kind: bedrock, region: eu-central-1, project: a}", "project", "no use for it"),
+        ("{kind: vllm, credentials_file: /a}", "credentials_file", "no use for it"),
     ],
 )
 def test_a_provider_s_settings_must_fit_its_kind(
@@ -284,6 +289,26 @@ def test_a_provider_s_settings_must_fit_its_kind(
     found = problems(f"providers: {{p: {provider}}}")
     assert list(found) == [f"providers.p.{path}"]
     assert said in found[f"providers.p.{path}"].message
+
+
+def test_each_kind_takes_what_is_its_own(accepted: Callable[[str], Any]) -> None:
+    """What a kind's URLs, needs or signer use is no slip of the pen."""
+    accepted(
+        "providers:\n"
+        "  aws: {kind: bedrock, region: eu-central-1, profile: p, instance_metadata: true}\n"
+        "  google: {kind: vertex, project: p, location: global, credentials_file: /a}\n"
+        "  azure: {kind: azure, base_url: 'https://a.example', api_key: k, api_version: '2024'}"
+    )
+
+
+def test_a_price_that_nobody_asks_is_told_where_it_stands(problems: Problems) -> None:
+    """A billion dollars for a million tokens is a slip of the pen."""
+    found = problems(
+        "providers: {gpu: {kind: vllm}}\n"
+        "models: [{name: a, target: gpu/x, price: {input: 1e9, output: 2}}]"
+    )
+    assert list(found) == ["models[0].price.input"]
+    assert "at most 1000000" in found["models[0].price.input"].message
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from proxy_api._plan import Breaker, Deployment, Fallback, Route
 from proxy_api._plugins import load_plugins
 from proxy_api._policy import by_policy
 from proxy_api._pricing import cost_of, costs_of
-from proxy_api._raw import FREE_KINDS
+from proxy_api._raw import FREE_KINDS, SCOPE
 from proxy_api._recorder import Recorder
 from proxy_api._sealed_ids import seals_of
 from proxy_api._settings import Settings
@@ -193,17 +193,25 @@ def _keys(settings: Settings, trust_hosts: Sequence[str]) -> Keys:
     allowed = hosts if settings.server.allowed_hosts else ()
     # Keys are many, and what they may do is alike: equal settings share one value.
     table, limits = functools.cache(_table), functools.cache(_limits)
+    asking = [row for row in settings.keys if allowed_models(row)]
     rows = (
         (
             _secret(row.key),
-            _key(row, table(allowed_models(row)), limits("key", row.limits, row.budget)),
+            _key(
+                row,
+                table(allowed_models(row)),
+                limits("key", row.limits, row.budget),
+                names_all=SCOPE in row.scopes or asking == [row],
+            ),
         )
         for row in settings.keys
     )
     return KeyRing(rows, hosts=allowed)
 
 
-def _key(row: KeySettings, models: ModelTable[None] | None, limits: Limits) -> Key:
+def _key(
+    row: KeySettings, models: ModelTable[None] | None, limits: Limits, *, names_all: bool
+) -> Key:
     return Key(
         id=row.name,
         name=row.name,
@@ -212,6 +220,7 @@ def _key(row: KeySettings, models: ModelTable[None] | None, limits: Limits) -> K
         limits=limits,
         tags=row.tags,
         chaos=None if row.chaos is None else Chaos(row.chaos.faults()),
+        names_all=names_all,
     )
 
 

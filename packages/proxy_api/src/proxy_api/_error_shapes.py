@@ -153,7 +153,7 @@ class _Anthropic:
         error = {
             "type": _ANTHROPIC_TYPES.get(status, other),
             "message": fault.message,
-            "details": {"error_code": fault.code},
+            "details": fault.details or {"error_code": fault.code},
         }
         return _encode({"type": "error", "error": error, "request_id": request_id})
 

@@ -82,6 +82,8 @@ class Fault(NamedTuple):
     """Seconds until it is worth asking again, where that is known."""
     is_overload: bool = False
     """Whether somebody is full, and another moment will do."""
+    details: Mapping[str, object] | None = None
+    """What an upstream says beside its message as Anthropic does, with an ``error_code``."""
 
 
 def status_of(error: Exception) -> int:
@@ -109,6 +111,7 @@ def fault_of(error: Exception) -> Fault:
         telling.param if isinstance(telling, errors.ProxyError) else None,
         _wait(error),
         status == 503 and isinstance(telling, _FULL),
+        telling.details if isinstance(telling, errors.UpstreamError) else None,
     )
 
 

@@ -74,6 +74,9 @@ class Key:
     """What routing rules may go by."""
     chaos: Chaos | None = None
     """Faults on purpose, for a test key."""
+    names_all: bool = False
+    """Whether it may name what providers keep by the bare id: nobody else has anything there, or it
+    reaches all of it anyway."""
 
     def may_use(self, model: str) -> bool:
         return self.models is None or self.models.lookup(model) is not None
@@ -122,7 +125,8 @@ class LocalOnly:
         self._hosts = frozenset(host.lower() for host in hosts)
         # Never *: with no keys, every page on the web could spend.
         self._origins = frozenset(origins) - {"*"}
-        self._key = Key("local", "local", scopes=frozenset({"metrics", "docs", "admin"}))
+        scopes = frozenset({"metrics", "docs", "admin"})
+        self._key = Key("local", "local", scopes=scopes, names_all=True)
 
     def authenticate(self, caller: Caller) -> Key:
         if not _is_of_this_machine(caller):

@@ -92,6 +92,7 @@ class Fallback:
     to: tuple[str, ...]
 
 
+_OPENAI: Final = "openai."
 NO_PARTS: Final[Mapping[str, Route]] = MappingProxyType({})
 
 
@@ -130,6 +131,12 @@ class Route:
     def keeps_files(self) -> bool:
         """Whether some provider of it is known to keep files for its clients."""
         return any(getattr(row.provider, "keeps_files", False) for row in self.deployments)
+
+    @property
+    def may_keep_files(self) -> bool:
+        """Whether some provider of it speaks OpenAI's API, which files are kept by."""
+        spoken = (name for row in self.deployments for name in _dialects(row.provider))
+        return any(name.startswith(_OPENAI) for name in spoken)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -270,6 +277,11 @@ class Course:
             useful=0.0 if deployment.load is None else deployment.load.seconds(now) or 0.0,
         )
         return wait is not None
+
+
+def _dialects(provider: Provider) -> tuple[str, ...]:
+    """What is known of it; of one that doesn't tell, that it is like OpenAI."""
+    return getattr(provider, "dialects", (_OPENAI,))
 
 
 def _printable(text: str) -> bytes:

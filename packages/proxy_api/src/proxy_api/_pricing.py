@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy_api._plan import Cost
 from proxy_api._settings_pricing import PriceSettings
+from proxy_core.errors import ConfigurationError
 from proxy_core.prices import DatedPrice, Price, PriceList, PublishedPrices
 from proxy_core.providers import BUILT_IN, Registry
 
@@ -32,7 +33,11 @@ def cost_of(
     Raises ConfigurationError.
     """
     if model.price is not None:
-        return _given(model.price)
+        try:
+            return _given(model.price)
+        except ConfigurationError as error:
+            told = f"the price of the model {model.name!r}: {error.message}"
+            raise ConfigurationError(told, param="models") from None
     return (
         None
         if _ANY in model.upstream

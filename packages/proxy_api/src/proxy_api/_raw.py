@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from proxy_api._keys import Key
     from proxy_api._snapshot import Snapshot
 
-__all__ = ["FREE_KINDS", "RAW_BASE", "RawArrival", "passing_headers", "upstream_path"]
+__all__ = ["FREE_KINDS", "RAW_BASE", "SCOPE", "RawArrival", "passing_headers", "upstream_path"]
 
 RAW_BASE: Final = "/providers/"
 SCOPE: Final = "passthrough"
+"""For keys that reach all that an account holds."""
 FREE_KINDS: Final = frozenset({"files", "responses"})
 """Calls to a provider itself that cost nothing by the token: to keep, to show, to delete."""
 

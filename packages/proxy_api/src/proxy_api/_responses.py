@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from proxy_api._arrival import Arrival
+from proxy_api._shared_state import check_response
 from proxy_core import Call
 from proxy_core.dialects import Document
 from proxy_core.errors import InvalidRequest
@@ -35,6 +36,8 @@ class ResponsesArrival(Arrival):
         """What is asked for. Raises RequestError, ClientGone."""
         call = await super().call(house, key)
         fields = call.body.fields
+        if not key.names_all:
+            check_response(fields)
         sealed = bytes(fields.get(_PREVIOUS, _NULL))
         if sealed != _NULL:
             call = self._continued(call, sealed, house, key)

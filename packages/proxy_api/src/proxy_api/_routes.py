@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from proxy_api import _openapi
@@ -29,7 +30,7 @@ from proxy_api._keys import Key, is_addressed_locally
 from proxy_api._loopback import is_loopback_host
 from proxy_api._models_list import Listed, listed, listed_one
 from proxy_api._response import Surface
-from proxy_api._surfaces import MODEL_LISTS, ModelPath, Surfaces
+from proxy_api._surfaces import MODEL_LISTS, ModelPath, Surfaces, missing_operation
 from proxy_core.errors import InvalidRequest, ModelNotFound, PermissionRefused, ProxyError
 
 __all__ = ["add_error_shapes", "add_routes"]
@@ -217,15 +218,31 @@ def _require(gateway: Gateway, request: Request, scope: str) -> None:
 
 def _http_error(request: Request, error: HTTPException) -> Response:
     method, path = request.scope["method"], request.scope["path"]
+    below = path.removeprefix(request.scope.get("root_path", ""))
+    status = error.status_code
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    missing = missing_operation(below) if status in (404, 405) and method == "POST" else ""
+    if missing:
+        status, headers = 404, {}
+    elif status == 405:
+        headers["allow"] = ", ".join(_taken(request))
     told = {
-        404: f"There is no route {method} {path}: the API is below /v1, its description at /docs.",
-        405: f"The route {path} does not take {method}.",
-    }.get(error.status_code, str(error.detail))
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    fault = Fault(error.status_code, "invalid_request_error", told, code)
+        404: missing
+        or f"There is no route {method} {path}: the API is below /v1, its description at /docs.",
+        405: f"The route {path} does not take {method}: it takes {headers.get('allow')}.",
+    }.get(status, str(error.detail))
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
+    fault = Fault(status, "invalid_request_error", told, code)
     shape, request_id = _shape(request), new_request_id()
-    headers = [(k.encode(), v.encode()) for k, v in (error.headers or {}).items()]
-    return _whole(answer_of(fault, shape, request_id, headers), shape, request_id)
+    told_with = [(k.encode(), v.encode()) for k, v in headers.items()]
+    return _whole(answer_of(fault, shape, request_id, told_with), shape, request_id)
+
+
+def _taken(request: Request) -> list[str]:
+    """The methods of all routes with this path, in one order."""
+    scope = request.scope
+    found = (route for route in scope["app"].routes if route.matches(scope)[0] != Match.NONE)
+    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
 
 
 def _answer(request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy_api._plugins import find_plugins
 from proxy_api._settings_errors import Problem, nearest
@@ -12,17 +12,24 @@ from proxy_api._settings_models import (
     FallbackSettings,
     KeySettings,
     ModelSettings,
+    ProviderSettings,
     RuleSettings,
     ServerSettings,
 )
 from proxy_api._urls import is_url
 from proxy_core.errors import ConfigurationError
-from proxy_core.providers import Registry
+from proxy_core.providers import ProviderRow, Registry
 
 if TYPE_CHECKING:
     from proxy_api._settings import Settings
 
 __all__ = ["Declared", "check", "matches"]
+
+_KINDS_OWN: Final = (
+    *("region", "profile", "instance_metadata"),
+    *("project", "location", "credentials_file", "api_version"),
+)
+"""Settings of a provider that only some kinds have."""
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -99,13 +106,22 @@ def _providers(settings: Settings, registry: Registry, *, knows_all: bool) -> It
             if dialect not in dialects:
                 hint = _offer(dialect, dialects, known_as="Known")
                 yield Problem(f"{path}.dialects[{i}]", f"there is no dialect {dialect!r}", hint)
-        for needed in row.needs:
-            if not getattr(provider, needed):
-                yield Problem(f"{path}.{needed}", f"is missing: kind {row.kind} needs one")
+        yield from _options(path, provider, row)
         if row.needs_key and not provider.secrets:
             variable = row.key_variable or "API_KEY"
             hint = f'Write api_key: "${{{variable}}}", credential:NAME or file:/path'
             yield Problem(f"{path}.api_key", f"is missing: kind {row.kind} needs one", hint)
+
+
+def _options(path: str, provider: ProviderSettings, row: ProviderRow) -> Iterator[Problem]:
+    """Settings that only some kinds have."""
+    for option in _KINDS_OWN:
+        if getattr(provider, option) and not row.uses(option):
+            hint = "Leave it out, or give the kind that is meant"
+            yield Problem(f"{path}.{option}", f"kind {row.kind} has no use for it", hint)
+    for needed in row.needs:
+        if not getattr(provider, needed):
+            yield Problem(f"{path}.{needed}", f"is missing: kind {row.kind} needs one")
 
 
 def _unknown_kind(path: str, kind: str, kinds: Sequence[str]) -> Problem:

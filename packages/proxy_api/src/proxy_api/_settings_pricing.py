@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -13,7 +13,9 @@ from proxy_api._settings_types import Section
 
 __all__ = ["PriceSettings", "Prices", "PricingSettings", "TierSettings"]
 
-_Dollars = Annotated[Decimal, Field(ge=0)]
+_MOST: Final = 1_000_000
+"""Dollars for a million tokens that nobody asks; more is a slip of the pen."""
+_Dollars = Annotated[Decimal, Field(ge=0, le=_MOST)]
 _Factor = Annotated[Decimal, Field(gt=0, le=100)]
 
 
@@ -31,9 +33,9 @@ class TierSettings(Section):
 class PriceSettings(Section):
     """US dollars for a million tokens."""
 
-    input: Decimal = Field(ge=0, description="US dollars for a million tokens of input.")
-    output: Decimal = Field(
-        default=Decimal(0), ge=0, description="US dollars for a million tokens of output."
+    input: _Dollars = Field(description="US dollars for a million tokens of input.")
+    output: _Dollars = Field(
+        default=Decimal(0), description="US dollars for a million tokens of output."
     )
     cached: _Dollars | None = Field(
         default=None,

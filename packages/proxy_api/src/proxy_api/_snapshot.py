@@ -167,7 +167,7 @@ class Snapshot:
         rules = self.fallbacks.get(call.model) or self.fallbacks.get(route.name, ())
         after: Fallbacks = NO_FALLBACKS
         if call.provider:
-            route = _at(call.provider, route)
+            route = _at(call.provider, route, call.model)
         elif rules:
             after = {rule.on: self._where(rule.to) for rule in rules}
         money = 0
@@ -198,6 +198,11 @@ class Snapshot:
         route, kind = self.services.get(call.provider), call.model
         if route is None:
             raise NotFound(f"There is no provider {call.provider!r} that serves a model here.")
+        if kind != _RAW and not self.reaches(key, call.provider):
+            raise PermissionRefused(
+                f"The key {key.name!r} may use no model of the provider {call.provider!r}, and so "
+                f"none of its {kind}: name another provider, or ask with another key."
+            )
         is_strict = key.limits.budget is not None or self.blocks_unpriced
         if is_strict and route.dearest(kind, 0, 0) is None:
             raise PermissionRefused(
@@ -211,6 +216,16 @@ class Snapshot:
         first, asked = (route, kind), _ANYTHING
         return Plan(
             kind, first, NO_FALLBACKS, asked, deadline, 0, 0, 0, self.retries, most, key.chaos
+        )
+
+    def reaches(self, key: Key, provider: str) -> bool:
+        """Whether some model that the key may use is with this provider."""
+        if key.models is None:
+            return True
+        return any(
+            match.values[0].at(provider) is not None
+            for name in key.models.patterns
+            for match in self.routes.overlapping(name)
         )
 
     def explain(self, asked: Asked) -> Way | None:
@@ -339,13 +354,13 @@ def credentials_of(provider: Provider) -> CredentialPool | None:
     return pool if isinstance(pool, CredentialPool) else None
 
 
-def _at(provider: str, route: Route) -> Route:
+def _at(provider: str, route: Route, model: str) -> Route:
     """The part of a route that is with the provider which has what is asked for."""
     found = route.at(provider)
     if found is None:
         raise NotFound(
             f"What the request names by its id is with the provider {provider!r}, which doesn't "
-            f"serve the model {route.name!r}: ask for one of that provider's.",
+            f"serve the model {model!r}: ask for one of that provider's.",
             param="model",
         )
     return found

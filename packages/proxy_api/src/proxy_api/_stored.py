@@ -121,7 +121,7 @@ class StoredArrival(Arrival):
             media = self._headers.get(b"content-type", b"") if raw else b""
         elif route.takes == _FORM:
             raw = await self.body(house.max_upload)
-            provider, media = self._chosen(house), self._headers.get(b"content-type", b"")
+            provider, media = self._chosen(house, key), self._headers.get(b"content-type", b"")
         else:
             provider, raw = _opened(await self.body(house.max_body), key, seals)
         if not route.is_verbatim:
@@ -138,21 +138,28 @@ class StoredArrival(Arrival):
             path=upstream_path(path.removeprefix("/").encode(), query),
         )
 
-    def _chosen(self, house: Snapshot) -> str:
+    def _chosen(self, house: Snapshot, key: Key) -> str:
         """The provider that is to keep a new file."""
+        able = {name: route for name, route in house.services.items() if route.may_keep_files}
         named = self.header(_PROVIDER).strip()
-        if named:
-            if named not in house.services:
-                raise NotFound(f"There is no provider {named[:100]!r} that serves a model here.")
+        if named in able:
             return named
-        keeping = [name for name, route in house.services.items() if route.keeps_files]
-        found = keeping or [*house.services]
-        if len(found) != 1:
+        found = {name: route for name, route in able.items() if house.reaches(key, name)}
+        offered = ", ".join(sorted(found)) or "there is none"
+        if named in house.services:
+            raise InvalidRequest(
+                f"The provider {named!r} doesn't speak OpenAI's API, so it keeps no files here. "
+                f"Name another one in the header {_PROVIDER.decode()}: {offered}."
+            )
+        if named:
+            raise NotFound(f"There is no provider {named[:100]!r} that serves a model here.")
+        known = [name for name, route in found.items() if route.keeps_files] or [*found]
+        if len(known) != 1:
             raise InvalidRequest(
                 f"Which provider is to keep the file? Name one in the header "
-                f"{_PROVIDER.decode()}: {', '.join(sorted(found)) or 'there is none'}."
+                f"{_PROVIDER.decode()}: {offered}."
             )
-        return found[0]
+        return known[0]
 
     def _check_media(self) -> None:
         self._check_encoding()

@@ -20,12 +20,13 @@ from proxy_api._raw import RAW_BASE, RawArrival
 from proxy_api._response import HasSnapshot, Surface
 from proxy_api._responses import ResponsesArrival
 from proxy_api._sending import ArraySending
+from proxy_api._shared_state import MessagesArrival
 from proxy_api._stored import STORED_ROUTES, StoredArrival, StoredSending
 from proxy_api._uploads import UploadArrival
 from proxy_core.dialects import DIALECTS, UPLOADS
 from proxy_logging import StructuredLogger
 
-__all__ = ["MODEL_LISTS", "ModelPath", "Other", "Surfaces", "make_surfaces"]
+__all__ = ["MODEL_LISTS", "ModelPath", "Other", "Surfaces", "make_surfaces", "missing_operation"]
 
 _PATHS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -88,6 +89,7 @@ _AZURE_ENDINGS: Final = tuple(
 _ARRIVALS: Final[Mapping[str, type[Arrival]]] = MappingProxyType(
     {
         "openai.responses": ResponsesArrival,
+        "anthropic.messages": MessagesArrival,
         **{dialect.name: UploadArrival for dialect in UPLOADS},
     }
 )
@@ -151,6 +153,20 @@ class Surfaces:
                 model = path[len(beginning) : -len(ending)]
                 return (row, model) if model else None
         return None
+
+
+def missing_operation(path: str) -> str:
+    """What to tell of a path below a model of Google's that asks for what there isn't.
+
+    Empty: the path is none of these.
+    """
+    below = next((path[len(base) :] for base in _GOOGLE if path.startswith(base)), "")
+    model, colon, operation = below.rpartition(":")
+    if not (model and colon and operation.isidentifier()):
+        return ""
+    known = ", ".join(row.ending[1:] for row in _GOOGLE_ENDINGS)
+    hint = " Embeddings are asked for at /v1/embeddings." if "mbed" in operation else ""
+    return f"There is no operation {operation!r} of the model {model!r}: a model has {known}.{hint}"
 
 
 def make_surfaces(house: HasSnapshot, logger: StructuredLogger) -> Surfaces:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from proxy_core import is_forbidden_host
 
 __all__ = ["check_base_url", "is_url"]
+
+_OURS: Final = ("/chat/completions", "/messages", "/responses")
 
 
 def check_base_url(url: str) -> str:
@@ -20,6 +23,9 @@ def check_base_url(url: str) -> str:
         raise ValueError("must end with its path: no ?query and no #fragment")
     if any(character.isspace() or not character.isprintable() for character in url):
         raise ValueError("must not hold spaces")
+    for end in _OURS:
+        if parts.path.rstrip("/").endswith(end):
+            raise ValueError(f"must end before {end}, which the proxy adds itself")
     if is_forbidden_host(parts.hostname):
         raise ValueError("must not be a link-local, metadata or unspecified address")
     return url.rstrip("/")

@@ -1,0 +1,163 @@
+"""What a provider keeps in the account that all keys share, named by ids that nobody has sealed.
+
+Ids of files and of responses are sealed for their key. Those of items, conversations, containers
+and vector stores are not: whoever knows one could read what another key had put there.
+
+Source: platform.openai.com/docs/api-reference/responses/create (``input``, ``conversation``,
+``tools``), platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+
+import msgspec
+
+from proxy_api._arrival import Arrival
+from proxy_core import Call
+from proxy_core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from proxy_api._keys import Key
+    from proxy_api._snapshot import Snapshot
+
+__all__ = ["MessagesArrival", "check_response"]
+
+_Fields = Mapping[str, msgspec.Raw]
+
+_NULL: Final = b"null"
+_SHOWN: Final = 100
+_REFERENCE: Final = "item_reference"
+_BARE: Final = frozenset({"id", "type", "status"})
+"""What is said of an item that is only named."""
+_IN_TOOLS: Final = re.compile(rb"vector_store|container|\\u00")
+_IN_INPUT: Final = re.compile(rb'"id"|\\u00')
+"""Whether a look inside is worth it; a name of a field may be spelt in escapes."""
+_SEND: Final = "send the items themselves, or go on by previous_response_id"
+_AUTO: Final = 'leave the id out (`"container": {"type": "auto"}`)'
+
+_decode = msgspec.json.Decoder().decode
+
+
+class _Item(msgspec.Struct):
+    """As much of an item of the input as tells most of them from a mere name."""
+
+    id: msgspec.Raw | None = None
+    role: msgspec.Raw | None = None
+    content: msgspec.Raw | None = None
+    type: msgspec.Raw = msgspec.Raw(b'"message"')
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it says its text itself."""
+        return (
+            self.role is not None and self.content is not None and bytes(self.type) == b'"message"'
+        )
+
+
+_heads = msgspec.json.Decoder(list[_Item]).decode
+
+
+class _Named(NamedTuple):
+    field: str
+    value: object
+    remedy: str
+
+
+def check_response(fields: _Fields) -> None:
+    """That a request for a response names nothing that may be another key's.
+
+    Raises InvalidRequest with the field, the value and what to do instead.
+    """
+    for named in _named(fields):
+        raise _refusal(named)
+
+
+class MessagesArrival(Arrival):
+    """One request for a message of Anthropic's."""
+
+    __slots__ = ()
+
+    _OUTSIDE: ClassVar = "leave it out: the provider then makes a new one"
+
+    async def call(self, house: Snapshot, key: Key) -> Call:
+        """What is asked for. Raises RequestError, ClientGone."""
+        call = await super().call(house, key)
+        container = call.body.fields.get("container")
+        if container is not None and not key.names_all and (held := _id_of(_value(container))):
+            raise _refusal(_Named("container", held, self._OUTSIDE))
+        return call
+
+
+def _named(fields: _Fields) -> Iterator[_Named]:
+    if (conversation := fields.get("conversation")) is not None:
+        held = _id_of(_value(conversation))
+        if held:
+            yield _Named("conversation", held, _SEND)
+    if (tools := fields.get("tools")) is not None and _IN_TOOLS.search(tools):
+        yield from _in_tools(_value(tools))
+    if (given := fields.get("input")) is not None and _IN_INPUT.search(given):
+        yield from _in_input(given)
+
+
+def _in_tools(tools: Any) -> Iterator[_Named]:
+    for at, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if not isinstance(tool, dict):
+            continue
+        if stores := tool.get("vector_store_ids"):
+            remedy = "send the files by file_id, or leave the tool out"
+            yield _Named(f"tools[{at}].vector_store_ids", stores, remedy)
+        if isinstance(held := tool.get("container"), str):
+            yield _Named(f"tools[{at}].container", held, _AUTO)
+        place = tool.get("environment")
+        if isinstance(place, dict) and (held := place.get("container_id")):
+            yield _Named(f"tools[{at}].environment.container_id", held, _AUTO)
+
+
+def _in_input(given: msgspec.Raw) -> Iterator[_Named]:
+    if not _may_refer(given):
+        return
+    items = _value(given)
+    for at, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict) and _is_reference(item):
+            yield _Named(f"input[{at}]", item.get("id"), _SEND)
+
+
+def _may_refer(given: msgspec.Raw) -> bool:
+    """Whether some item has an id and isn't a plain message: most histories need no second look."""
+    try:
+        items = _heads(given)
+    except msgspec.DecodeError:
+        return True
+    return any(item.id is not None and not item.is_message for item in items)
+
+
+def _is_reference(item: Mapping[str, Any]) -> bool:
+    if item.get("type") == _REFERENCE:
+        return True
+    said = {name for name, value in item.items() if value is not None}
+    return "id" in said and said <= _BARE
+
+
+def _id_of(value: Any) -> object:
+    """An id, bare or in an object; nothing where none is named."""
+    return value.get("id") if isinstance(value, dict) else value
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The request body could not be read: {error}.") from None
+
+
+def _refusal(named: _Named) -> InvalidRequest:
+    shown = msgspec.json.encode(named.value).decode()
+    shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+    return InvalidRequest(
+        f"The field {named.field!r} names {shown}, which is kept in an account that all keys share "
+        f"and may be another one's: {named.remedy}. Keys with the scope 'passthrough' may name it.",
+        param=named.field,
+    )
