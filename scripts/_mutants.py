@@ -41,7 +41,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "_anthropic": ("test_anthropic_codec", "test_anthropic_dialect"),
         "_responses": ("test_responses_codec", "test_responses_dialect"),
         "_gemini": ("test_gemini_codec", "test_gemini_dialect"),
-        "_bedrock": ("test_bedrock_codec", "test_event_stream"),
+        "_bedrock": ("test_bedrock_codec", "test_event_stream", "test_aws_signing"),
         "_ollama.py": ("test_ollama_codec",),
         "_cohere.py": ("test_cohere_codec",),
         "_translate.py": ("test_translate",),

@@ -56,7 +56,14 @@ PLAYS: dict[str, tuple[Any, list[Any]]] = {
     ":streamGenerateContent": tuple(ANSWERS["gemini.generate"]["tool"].values()),
 }
 """By the ending of a path: a whole answer, and the events of a stream."""
-NO_ROUTE = {"error": {"message": "there is no such route", "type": "invalid_request_error"}}
+NO_ROUTE = {
+    "error": {
+        "message": "there is no such route",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+}
 """What an upstream says of the routes that it doesn't have: pictures, sound, files."""
 MODELS = ("chat", "claude", "gem")
 

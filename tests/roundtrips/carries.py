@@ -52,7 +52,7 @@ PAGES: Final[Mapping[str, str]] = MappingProxyType(
 _REQUESTS: Final = """
                         chat   resp   anthr  gemini bedr   ollama cohere
     text.system         yes    yes    yes    yes    yes    yes    yes
-    text.late_system    yes    yes    yes    lossy  lossy  yes    yes
+    text.late_system    yes    yes    lossy  lossy  lossy  yes    yes
     text.user           yes    yes    yes    yes    yes    yes    yes
     text.assistant      yes    yes    yes    yes    yes    yes    yes
     role.developer      lossy  yes    lossy  lossy  lossy  lossy  lossy
@@ -130,7 +130,7 @@ _ANSWERS: Final = """
     call                yes    yes    yes    yes
     refusal             yes    yes    lossy  lossy
     citation.url        yes    yes    yes    lossy
-    image               yes    yes    no     yes
+    image               yes    yes    lossy  yes
     logprobs            yes    yes    no     yes
     stop_sequence       no     no     yes    no
 """
@@ -150,6 +150,9 @@ _USAGE: Final = """
 HOW: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
     {
         ("text.late_system", ""): "as the user's text, marked as the system's",
+        ("text.late_system", "anthropic.messages"): "behind the user's where the model takes it, "
+        "else as the user's text, marked as the system's",
+        ("image", "anthropic.messages"): "its address, else a note that it was left out",
         ("role.developer", ""): "as the system's",
         ("refusal", ""): "as text",
         ("citations", "anthropic.messages"): "its own alone, and those that are whole",
@@ -177,7 +180,10 @@ HOW: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         ("metadata", "gemini.generate"): "as labels, which only Vertex takes",
         ("cache_all", "bedrock.converse"): "as a mark behind the last message",
         ("cache_write_1h_tokens", "anthropic.messages"): "not at the end of a stream",
-        ("order_of_parts", "openai.chat"): "reasoning, text, pictures and calls, each in its order",
+        (
+            "order_of_parts",
+            "openai.chat",
+        ): "text, pictures, calls, each in order; thinking where it stood",
         ("citation.url", "gemini.generate"): "with the address and the title of its source",
     }
 )

@@ -47,6 +47,8 @@ def facts(asked: form.Conversation, dialect: str) -> list[Fact]:
 
 def _content(asked: form.Conversation, dialect: str) -> Iterator[Fact]:
     begun = False
+    parts = [part for turn in asked.turns for part in turn.parts]
+    calls = {part.id: n for n, part in enumerate(parts) if isinstance(part, form.ToolCall)}
     for at, turn in enumerate(asked.turns):
         where = f"messages[{at}]"
         begun = begun or turn.role not in ("system", "developer")
@@ -55,7 +57,10 @@ def _content(asked: form.Conversation, dialect: str) -> Iterator[Fact]:
         if turn.role == "developer":
             text = "".join(part.text for part in turn.parts if isinstance(part, form.Text))
             yield Fact("role.developer", text, where)
-        for number, part in enumerate(turn.parts):
+        numbered = list(enumerate(turn.parts))
+        if dialect == "ollama.chat" and turn.role == "tool":  # no id says whose a result is
+            numbered.sort(key=lambda one: calls.get(getattr(one[1], "id", ""), 0))
+        for number, part in numbered:
             yield from _part(part, turn.role, where, f"{where}.content[{number}]", dialect, begun)
 
 

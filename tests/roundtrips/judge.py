@@ -57,6 +57,8 @@ BECOMES = {
     "budget": ("effort",),
 }
 """What is lossy may be found as another fact."""
+AS_TEXT = ("refusal", "image")
+"""Of an answer, what may be told in words."""
 TEXTS = ("text.system", "text.user", "text.assistant")
 
 
@@ -130,7 +132,7 @@ def carried_offences(
         promise = promises[feature]
         if promise == "no" and got[feature]:
             found.append(f"{feature}: the table says no, but {_values(got[feature])} arrived")
-        if feature == "text" and promises["refusal"] == "lossy" and wanted["refusal"]:
+        if feature == "text" and any(wanted[name] for name in AS_TEXT if promises[name] == "lossy"):
             continue
         if promise == "yes" and _values(wanted[feature]) != _values(got[feature]):
             found.append(f"{feature}: {_values(wanted[feature])} became {_values(got[feature])}")
