@@ -196,7 +196,7 @@ def test_lookup_is_linear_in_the_name() -> None:
 def test_what_a_pattern_may_ask_for_is_found(names: list[str], own: str, word: str) -> None:
     """Whatever name fits a pattern, where it is found is among what the pattern overlaps."""
     table = ModelTable((name, name) for name in names)
-    assert table.patterns == tuple(names)
+    assert table.names(patterns=True) == tuple(names)
     found = {match.pattern for match in table.overlapping(own)}
     asked = own.replace("*", word)
     match = table.lookup(asked)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from proxy_api._arrival import Arrival
 from proxy_core import Call
+from proxy_core.dialects._body import read_json
 from proxy_core.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ _IN_TOOLS: Final = re.compile(rb"vector_store|container|\\u00")
 _IN_INPUT: Final = re.compile(rb'"id"|\\u00')
 """Whether a look inside is worth it; a name of a field may be spelt in escapes."""
 _SEND: Final = "send the items themselves, or go on by previous_response_id"
+_ANEW: Final = "leave it out: the provider then makes a new one"
 _AUTO: Final = 'leave the id out (`"container": {"type": "auto"}`)'
-
-_decode = msgspec.json.Decoder().decode
 
 
 class _Item(msgspec.Struct):
@@ -71,7 +71,8 @@ def check_response(fields: _Fields) -> None:
 
     Raises InvalidRequest with the field, the value and what to do instead.
     """
-    for named in _named(fields):
+    named = next(_named(fields), None)
+    if named is not None:
         raise _refusal(named)
 
 
@@ -80,24 +81,22 @@ class MessagesArrival(Arrival):
 
     __slots__ = ()
 
-    _OUTSIDE: ClassVar = "leave it out: the provider then makes a new one"
-
     async def call(self, house: Snapshot, key: Key) -> Call:
         """What is asked for. Raises RequestError, ClientGone."""
         call = await super().call(house, key)
         container = call.body.fields.get("container")
-        if container is not None and not key.names_all and (held := _id_of(_value(container))):
-            raise _refusal(_Named("container", held, self._OUTSIDE))
+        if container is not None and not key.names_all and (held := _id_of(read_json(container))):
+            raise _refusal(_Named("container", held, _ANEW))
         return call
 
 
 def _named(fields: _Fields) -> Iterator[_Named]:
     if (conversation := fields.get("conversation")) is not None:
-        held = _id_of(_value(conversation))
+        held = _id_of(read_json(conversation))
         if held:
             yield _Named("conversation", held, _SEND)
     if (tools := fields.get("tools")) is not None and _IN_TOOLS.search(tools):
-        yield from _in_tools(_value(tools))
+        yield from _in_tools(read_json(tools))
     if (given := fields.get("input")) is not None and _IN_INPUT.search(given):
         yield from _in_input(given)
 
@@ -119,7 +118,7 @@ def _in_tools(tools: Any) -> Iterator[_Named]:
 def _in_input(given: msgspec.Raw) -> Iterator[_Named]:
     if not _may_refer(given):
         return
-    items = _value(given)
+    items = read_json(given)
     for at, item in enumerate(items if isinstance(items, list) else ()):
         if isinstance(item, dict) and _is_reference(item):
             yield _Named(f"input[{at}]", item.get("id"), _SEND)
@@ -144,13 +143,6 @@ def _is_reference(item: Mapping[str, Any]) -> bool:
 def _id_of(value: Any) -> object:
     """An id, bare or in an object; nothing where none is named."""
     return value.get("id") if isinstance(value, dict) else value
-
-
-def _value(raw: msgspec.Raw) -> Any:
-    try:
-        return _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The request body could not be read: {error}.") from None
 
 
 def _refusal(named: _Named) -> InvalidRequest:

@@ -224,7 +224,7 @@ class Snapshot:
             return True
         return any(
             match.values[0].at(provider) is not None
-            for name in key.models.patterns
+            for name in key.models.names(patterns=True)
             for match in self.routes.overlapping(name)
         )
 

@@ -133,19 +133,15 @@ class ModelTable(Generic[_T]):
         ]
         self._patterns = sorted(patterns, key=lambda p: (-len(p.text), -len(p.prefix)))
 
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """All that was configured: names, and patterns with a ``*``."""
-        return self._all
-
     def overlapping(self, pattern: str) -> Iterator[Match[_T]]:
         """What some name that fits `pattern` may be found under; a wildcard stays empty."""
         if "*" not in pattern:
             found = self.lookup(pattern)
             yield from () if found is None else (found,)
             return
+        asked = ModelTable([(pattern, None)])
+        yield from (match for name, match in self._exact.items() if asked.lookup(name))
         prefix, suffix = _halves(pattern)
-        yield from (match for name, match in self._exact.items() if _fits(name, prefix, suffix))
         for one in self._patterns:
             if _begin_alike(prefix, one.prefix) and _begin_alike(suffix[::-1], one.suffix[::-1]):
                 yield Match(one.text, "", one.values)
@@ -196,11 +192,6 @@ def _check(name: str) -> None:
 def _halves(name: str) -> tuple[str, str]:
     prefix, _, suffix = name.partition("*")
     return prefix, suffix
-
-
-def _fits(name: str, prefix: str, suffix: str) -> bool:
-    is_long_enough = len(name) >= len(prefix) + len(suffix)
-    return is_long_enough and name.startswith(prefix) and name.endswith(suffix)
 
 
 def _begin_alike(one: str, other: str) -> bool:

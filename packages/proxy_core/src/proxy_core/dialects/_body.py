@@ -6,11 +6,14 @@ import base64
 import binascii
 import secrets
 from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
 
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.errors import InvalidRequest, UpstreamProtocolError
 
-__all__ = ["fresh_call_id", "joined_base64", "read_body", "unreadable_answer"]
+__all__ = ["fresh_call_id", "joined_base64", "read_body", "read_json", "unreadable_answer"]
 
 
 def read_body(raw: bytes, owned: Collection[str]) -> Document:
@@ -21,6 +24,14 @@ def read_body(raw: bytes, owned: Collection[str]) -> Document:
         raise InvalidRequest(
             f"The request body could not be read: {error}.", param=error.key
         ) from None
+
+
+def read_json(raw: bytes) -> Any:
+    """What is in a client's body, or in a field of it. Raises InvalidRequest."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The request body could not be read: {error}.") from None
 
 
 def unreadable_answer(error: Exception) -> UpstreamProtocolError:

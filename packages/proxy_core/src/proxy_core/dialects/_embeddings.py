@@ -13,12 +13,12 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from proxy_core._types import Call, Headers, Usage
-from proxy_core.dialects._body import unreadable_answer
+from proxy_core.dialects._body import read_json, unreadable_answer
 from proxy_core.dialects._codec import Losses
 from proxy_core.dialects._reading import Value
 from proxy_core.dialects._translate import Unsupported, judged
 from proxy_core.dialects._usage import estimate_tokens
-from proxy_core.errors import InvalidRequest, NotCarried, UpstreamError, UpstreamProtocolError
+from proxy_core.errors import NotCarried, UpstreamError, UpstreamProtocolError
 
 __all__ = ["CLIENT", "EmbedCodec", "EmbedTranslation", "Embedded", "Texts", "begin_embedding"]
 
@@ -134,10 +134,7 @@ def begin_embedding(
 
 
 def _read(raw: bytes, target: str, losses: Losses) -> Texts:
-    try:
-        given = Value(msgspec.json.decode(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The request body could not be read: {error}.") from None
+    given = Value(read_json(raw))
     given.lose_others(losses, *_KNOWN)
     if given.maybe_text("user") is not None:
         losses.drop("user", f"{target} has no word for it")

@@ -15,7 +15,7 @@ import msgspec
 
 from proxy_core._types import Call, Headers, Usage
 from proxy_core.dialects._abilities import Abilities
-from proxy_core.dialects._body import unreadable_answer
+from proxy_core.dialects._body import read_json, unreadable_answer
 from proxy_core.dialects._cache_prompt import marked
 from proxy_core.dialects._canonical import (
     Answer,
@@ -46,7 +46,7 @@ from proxy_core.dialects._customs import CustomCalls, custom_names, without_cust
 from proxy_core.dialects._hosted import without_hosted, without_lost_choice
 from proxy_core.dialects._places import written
 from proxy_core.dialects._usage import estimate_tokens
-from proxy_core.errors import InvalidRequest, NotCarried, UpstreamError, UpstreamProtocolError
+from proxy_core.errors import NotCarried, UpstreamError, UpstreamProtocolError
 
 __all__ = [
     "DROPPED",
@@ -356,10 +356,7 @@ def _printable(field: str) -> str:
 
 def _read(raw: bytes) -> Mapping[str, Any]:
     """A client's body, known to be a JSON object; what stands in it is looked at only here."""
-    try:
-        body: Mapping[str, Any] = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The request body could not be read: {error}.") from None
+    body: Mapping[str, Any] = read_json(raw)
     return body
 
 

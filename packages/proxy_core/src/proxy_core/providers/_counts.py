@@ -11,10 +11,10 @@ import msgspec
 from proxy_core._failures import failure_in_body
 from proxy_core._types import Call, Headers, Usage
 from proxy_core.dialects._abilities import Abilities
-from proxy_core.dialects._body import unreadable_answer
+from proxy_core.dialects._body import read_json, unreadable_answer
 from proxy_core.dialects._codec import ClientCodec, Losses, UpstreamCodec
 from proxy_core.dialects._translate import judged
-from proxy_core.errors import InvalidRequest, UpstreamProtocolError
+from proxy_core.errors import UpstreamProtocolError
 from proxy_core.providers._guess import COUNTED
 
 __all__ = ["COUNTED_IN", "Count", "Counter"]
@@ -53,10 +53,7 @@ class Counter(NamedTuple):
 
     def begin(self, call: Call, model: str, can: Abilities) -> Count:
         """Raises InvalidRequest. What can't be carried is announced: the number is without it."""
-        try:
-            given = _decode(call.body.raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequest(f"The request body could not be read: {error}.") from None
+        given = read_json(call.body.raw)
         inner = given.get(_WRAPPED) if call.dialect == "gemini.count_tokens" else None
         losses = Losses()
         asked = self.client.read_request(inner if isinstance(inner, dict) else given, losses)
