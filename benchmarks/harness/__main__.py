@@ -17,7 +17,7 @@ from pathlib import Path
 from harness._gateway import Gateway, Running, post
 from harness._micro import run_micro
 from harness._nginx import Nginx, tls_front
-from harness._ours import Ours
+from harness._ours import Borders, Ours
 from harness._peers import PEERS
 from harness._policies import policies
 from harness._process import start
@@ -100,6 +100,7 @@ def _gateways(python: Path, tools: Tools | None = None, system: str = "") -> lis
         Ours("ours-bare", "LLM Proxy, bare", python=python, full=False),
         Ours("ours-system", "LLM Proxy, system's Python", base=system),
         Ours("ours-system-bare", "LLM Proxy, bare, system's Python", base=system, full=False),
+        Borders(python),
     ]
     return [*ours, Nginx(tools), *(peer() for peer in PEERS)]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from harness._environments import make_ours
 from harness._gateway import Gateway, Launch
-from harness._site import ROOT, BenchError, Unavailable, Upstream
+from harness._site import BENCHMARKS, ROOT, BenchError, Unavailable, Upstream
 
-__all__ = ["BAD_KEY", "Ours", "import_seconds"]
+__all__ = ["BAD_KEY", "Borders", "Ours", "import_seconds"]
 
 KEYS = 1000
 _CHOSEN = "sk-bench-0777"
@@ -122,6 +122,28 @@ class Ours(Gateway):
             "models": [self.model],
         }
         return {**key, "limits": _LIMITS} if self._limits else key
+
+
+class Borders(Gateway):
+    """Our edge and our upstream client, and no gateway between them."""
+
+    name = "ours-borders"
+    label = "LLM Proxy's two borders alone"
+    note = "edge and upstream client with nothing between: what the journey comes on top of"
+
+    def __init__(self, python: Path) -> None:
+        self._python = python
+
+    def prepare(self) -> None:
+        if not self._python.exists():
+            raise Unavailable(f"{self._python} is not there: scripts/test makes .venv")
+
+    def version(self) -> str:
+        return "the same"
+
+    def launch(self, folder: Path, port: int, upstream: Upstream) -> Launch:
+        program = BENCHMARKS / "harness/borders.py"
+        return Launch([self._python, program, str(port), upstream.origin, upstream.ca])
 
 
 def import_seconds(python: Path, module: str = "proxy_core") -> float:
