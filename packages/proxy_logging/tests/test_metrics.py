@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -232,3 +236,102 @@ def test_unknown_events_are_ignored() -> None:
         x: int
 
     Metrics()(Later(x=1))
+
+
+@given(
+    st.lists(
+        st.builds(
+            finished,
+            duration=st.sampled_from([0.0, 0.025, 0.3, 0.5, 600.0, 601.0]),
+            first_token=st.none() | st.sampled_from([0.0, 0.2, 0.25, 61.0]),
+            overhead=st.none() | st.sampled_from([0.0, 5e-5, 6e-5, 1.0]),
+            input_tokens=st.none() | st.integers(0, 9),
+            cost=st.none() | st.integers(0, 10**9),
+            unpriced=st.booleans(),
+            status=st.sampled_from([200, 400]),
+            provider=st.sampled_from(["openai", "other"]),
+        ),
+        max_size=200,
+    )
+)
+@settings(max_examples=50)
+def test_many_together_are_counted_as_one_by_one(events: list[RequestFinished]) -> None:
+    """Who looks after each event finds what who looks once does; a bound belongs to its bucket."""
+    together, alone = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
+    for event in events:
+        together(event)
+        alone(event)
+        alone.render()
+    found, expected = (
+        {
+            (sample.name, *sample.labels.items()): sample.value
+            for family in metrics.collect()
+            for sample in family.samples
+        }
+        for metrics in (together, alone)
+    )
+    assert found == pytest.approx(expected)
+    for bound in (0.25, 0.5, 600.0):
+        counted = {
+            key: number
+            for key, number in found.items()
+            if key[0] == "llm_proxy_request_duration_seconds_bucket" and ("le", str(bound)) in key
+        }
+        assert sum(counted.values()) == sum(event.duration <= bound for event in events)
+
+
+def test_a_look_at_any_time_finds_all() -> None:
+    """However many of how many kinds wait, a scrape has each of them."""
+    metrics = Metrics()
+    for number in range(1_000):
+        metrics(RequestStarted(request_id="req", surface="chat"))
+        metrics(finished(status=200 + number % 3))
+        if number in (0, 63, 64, 500, 999):
+            families = {family.name: family for family in metrics.collect()}
+            assert sum(s.value for s in families["llm_proxy_requests"].samples) == number + 1
+            assert value(metrics, "in_flight_requests", surface="chat") == 0
+
+
+def test_surfaces_are_in_the_order_of_their_first_requests() -> None:
+    """Which of them ends first doesn't matter."""
+    metrics = Metrics()
+    for surface in ("chat", "embeddings"):
+        metrics(RequestStarted(request_id="req", surface=surface))
+    metrics(finished(surface="embeddings"))
+    families = {family.name: family for family in metrics.collect()}
+    found = families["llm_proxy_in_flight_requests"].samples
+    assert [(sample.labels["surface"], sample.value) for sample in found] == [
+        ("chat", 1),
+        ("embeddings", 0),
+    ]
+
+
+@pytest.fixture
+def _switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_switching")
+def test_the_gauge_never_goes_below_what_is_in_flight() -> None:
+    """A request that ends while somebody looks isn't taken off before it was added."""
+    metrics = Metrics(CollectorRegistry())
+    seen = []
+    done = threading.Event()
+
+    def observe() -> None:
+        for number in range(20_000):
+            metrics(RequestStarted(request_id="req", surface="chat"))
+            metrics(finished(route=f"route-{number % 100}"))
+        done.set()
+
+    thread = threading.Thread(target=observe)
+    thread.start()
+    while not done.is_set():
+        seen.append(value(metrics, "in_flight_requests", surface="chat") or 0)
+    thread.join()
+    assert min(seen) >= 0
+    assert value(metrics, "in_flight_requests", surface="chat") == 0

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from proxy_logging import LogObserver, RequestFinished, StructuredLogger, bound_request
 from proxy_logging._configure import use
 from proxy_logging._output import Output
-from proxy_logging._request_line import request_fields
+from proxy_logging._request_line import RequestLines, request_fields
 
 logger = StructuredLogger("s")
 observe = LogObserver(logger)
@@ -88,6 +89,77 @@ def test_it_is_the_line_that_the_general_way_gives(events: list[RequestFinished]
         logger.write(level, "request", request_fields(event))  # type: ignore[arg-type]
     assert quick.getvalue() == general.getvalue()
     assert "CANARY" not in quick.getvalue()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"surface": "embeddings"},
+        {"status": 201},
+        {"outcome": "gone"},
+        {"model": "gpt"},
+        {"model": "m" * 300},
+        {"model": "m" * 300 + "n"},
+        {"route": "gpt-*"},
+        {"deployment": "openai/gpt"},
+        {"provider": "openai"},
+        {"key": "ci"},
+        {"stream": True},
+        {"attempts": 2},
+        {"error": "rate_limited"},
+        {"first_token": 0.5},
+        {"overhead": 0.25},
+        {"input_tokens": 10},
+        {"output_tokens": 0},
+        {"cached_tokens": 3},
+        {"usage_estimated": True},
+        {"cache": "hit"},
+        {"cost": 15_000},
+    ],
+    ids=str,
+)
+async def test_no_line_has_anothers_fields(fields: dict[str, Any]) -> None:
+    """What is made once for all lines alike isn't taken for one that differs in anything."""
+    stream = io.StringIO()
+    held(stream)
+    events = [finished(1), finished(2, **fields), finished(3), finished(4, **fields)]
+    for event in events:
+        observe(event)
+    LogObserver(StructuredLogger("another"))(finished(5, **fields))
+    logger.flush()
+    own = {"timestamp": "1970-01-01T00:00:01.500Z", "level": "info"}
+    expected = [{**own, "service": "s", "event": "request", **request_fields(e)} for e in events]
+    expected += [{**expected[-1], "service": "another", "request_id": f"req_{5:024x}"}]
+    assert [json.loads(line) for line in stream.getvalue().splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["request_id", "surface", "model", "route", "deployment", "key", "error"]
+)
+async def test_a_secret_is_hidden_after_lines_like_it(name: str) -> None:
+    """That all else on a line is known to be harmless says nothing of the rest."""
+    stream = io.StringIO()
+    held(stream)
+    observe(finished(1))
+    logger.flush()
+    observe(msgspec.structs.replace(finished(1), **{name: "sk-CANARY0123"}))
+    logger.flush()
+    LogObserver(StructuredLogger("sk-CANARY0123"))(finished(1))
+    logger.flush()
+    assert stream.getvalue().count("sk-***") == 2
+    assert "CANARY" not in stream.getvalue()
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Models' names are the clients' own text: many, or long ones, don't fill the memory."""
+    lines = RequestLines(json.dumps, str)
+    for number in range(10_000):
+        lines.text([(finished(model=f"model-{number}"), "s", 1.5)])
+    for number in range(10):
+        lines.text([(finished(model=f"{number}" * 10_000), "s", 1.5)])
+    assert 0 < len(lines._known) <= 4_096
+    assert 0 < len(lines._harmless) <= 4_200
+    assert all(len(str(key)) < 1_000 for key in lines._known)
 
 
 def test_the_loggers_and_the_requests_fields_are_on_it() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+from operator import add, attrgetter
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from proxy_logging._events import (
     AttemptFailed,
@@ -21,6 +25,7 @@ _Child = TypeVar("_Child")
 Labels = tuple[str, ...]
 
 _OTHER = "other"
+_SURFACE = attrgetter("surface")
 _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 # Seconds. A request to a model takes from tens of milliseconds (embeddings, a cache) to minutes
@@ -41,23 +46,25 @@ class Count:
 
 
 class Spread:
-    """A histogram's numbers: how many fell into each bucket, and their sum."""
+    """A histogram's numbers: how many are at most as large as each bound, and the sum of all."""
 
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
+        self.bounds = (*bounds, inf)
+        self.counts = [0] * len(self.bounds)
         self.total = 0.0
 
+    def add(self, values: Sequence[float]) -> None:
+        """Many together: once they are in order, each bound finds its number at once."""
+        if values:
+            at_most = map(partial(bisect_right, sorted(values)), self.bounds)
+            self.counts = list(map(add, self.counts, at_most))
+            self.total = sum(values, self.total)
+
     def cumulated(self) -> list[tuple[str, float]]:
-        names = [*map(str, self.bounds), "+Inf"]
-        sums: list[tuple[str, float]] = []
-        so_far = 0
-        for name, count in zip(names, self.counts, strict=True):
-            so_far += count
-            sums.append((name, so_far))
-        return sums
+        names = [*map(str, self.bounds[:-1]), "+Inf"]
+        return list(zip(names, self.counts, strict=True))
 
 
 class Family(Generic[_Child]):
@@ -82,11 +89,13 @@ class Family(Generic[_Child]):
 
 
 _AT_ONCE = 64
-"""Requests that are counted together."""
+"""Requests of a kind that are counted together."""
+
+_Numbers = tuple[float, float | None, float | None, int | None, int | None, int | None, int | None]
 
 
 class _Route:
-    """The children that one kind of finished request counts in, looked up once."""
+    """The children that one kind of finished request counts in, looked up once, and what waits."""
 
     __slots__ = (
         "cached",
@@ -95,9 +104,12 @@ class _Route:
         "first_token",
         "in_flight",
         "input",
+        "most",
         "output",
+        "overhead",
         "requests",
         "unpriced",
+        "waiting",
     )
 
     def __init__(self, store: Store, event: RequestFinished) -> None:
@@ -108,11 +120,36 @@ class _Route:
         self.in_flight = store.in_flight.child(surface)
         self.duration = store.duration.child(surface, route)
         self.first_token = store.first_token.child(route, provider)
+        self.overhead = store.overhead
         self.input = store.tokens.child(route, provider, "input")
         self.output = store.tokens.child(route, provider, "output")
         self.cached = store.tokens.child(route, provider, "cached")
         self.cost = store.cost.child(route, provider)
         self.unpriced = store.unpriced.child(route, provider) if event.unpriced else None
+        self.waiting: list[_Numbers] = []
+        self.most = _AT_ONCE
+
+    def count(self) -> None:
+        """Count what waits; with the store's lock."""
+        # Others may append at any time; nobody else takes away.
+        rows = self.waiting[:]
+        if not rows:
+            return
+        del self.waiting[: len(rows)]
+        self.requests.value += len(rows)
+        self.in_flight.value -= len(rows)
+        columns: Any = zip(*rows, strict=True)
+        durations, first_tokens, overheads, inputs, outputs, cached, costs = columns
+        self.duration.add(durations)
+        self.first_token.add([seconds for seconds in first_tokens if seconds is not None])
+        self.overhead.add([seconds for seconds in overheads if seconds is not None])
+        self.input.value += sum(filter(None, inputs))
+        self.output.value += sum(filter(None, outputs))
+        self.cached.value += sum(filter(None, cached))
+        paid = list(filter(None, costs))
+        self.cost.value += sum(paid) / 1e9
+        if self.unpriced is not None:
+            self.unpriced.value += len(rows) - len(paid)
 
 
 class Store:
@@ -135,30 +172,14 @@ class Store:
         self.reload_success = Family(Count, limit)
         self.reload_time = Family(Count, limit)
         self._clock = clock
-        self._waiting: list[RequestStarted | RequestFinished] = []
+        self._started: list[RequestStarted] = []
+        self.started: Callable[[RequestStarted], None] = self._started.append
+        """No more than an append: they are counted when some that ended are, or at a look."""
         self._routes: dict[tuple[object, ...], _Route] = {}
         self._limit = limit
 
-    def later(self, event: RequestStarted | RequestFinished) -> None:
+    def finished(self, event: RequestFinished) -> None:
         """Count it by the next look at the latest: many in a row are a third of the work."""
-        waiting = self._waiting
-        waiting.append(event)
-        if len(waiting) >= _AT_ONCE:
-            self.count()
-
-    def count(self) -> None:
-        """Count what waits."""
-        with self.lock:
-            # Others may append at any time; nobody else takes away.
-            waiting = self._waiting[:]
-            del self._waiting[: len(waiting)]
-            for event in waiting:
-                if isinstance(event, RequestStarted):
-                    self.in_flight.child(event.surface).value += 1
-                else:
-                    self._finish(event)
-
-    def _finish(self, event: RequestFinished) -> None:
         key = (
             event.route,
             event.provider,
@@ -167,26 +188,49 @@ class Store:
             event.surface,
             event.unpriced,
         )
-        self._finished(self._routes.get(key) or self._new_route(key, event), event)
+        try:
+            route = self._routes[key]
+        except KeyError:
+            route = self._new_route(key, event)
+        waiting = route.waiting
+        waiting.append(
+            (
+                event.duration,
+                event.first_token,
+                event.overhead,
+                event.input_tokens,
+                event.output_tokens,
+                event.cached_tokens,
+                event.cost,
+            )
+        )
+        if len(waiting) >= route.most:
+            with self.lock:
+                route.count()
+                self._count_started()
 
-    def _finished(self, route: _Route, event: RequestFinished) -> None:
-        route.in_flight.value -= 1
-        route.requests.value += 1
-        _add(route.duration, event.duration)
-        if event.first_token is not None:
-            _add(route.first_token, event.first_token)
-        if event.overhead is not None:
-            _add(self.overhead, event.overhead)
-        if event.input_tokens:
-            route.input.value += event.input_tokens
-        if event.output_tokens:
-            route.output.value += event.output_tokens
-        if event.cached_tokens:
-            route.cached.value += event.cached_tokens
-        if event.cost:
-            route.cost.value += event.cost / 1e9
-        elif route.unpriced is not None:
-            route.unpriced.value += 1
+    def count(self) -> None:
+        """Count what waits."""
+        with self.lock:
+            for route in self._routes.values():
+                route.count()
+            # After those that have ended: each of them is among these, or was before.
+            self._count_started()
+
+    def _count_started(self) -> None:
+        started = self._started[:]
+        del self._started[: len(started)]
+        for surface, many in Counter(map(_SURFACE, started)).items():
+            self.in_flight.child(surface).value += many
+
+    def _new_route(self, key: tuple[object, ...], event: RequestFinished) -> _Route:
+        with self.lock:
+            self._count_started()
+            route = _Route(self, event)
+            if len(self._routes) < self._limit:
+                return self._routes.setdefault(key, route)
+            route.most = 1  # nobody will find it again
+            return route
 
     def attempt_failed(self, event: AttemptFailed) -> None:
         with self.lock:
@@ -204,14 +248,3 @@ class Store:
             self.reload_success.child().value = success
             if success:
                 self.reload_time.child().value = self._clock()
-
-    def _new_route(self, key: tuple[object, ...], event: RequestFinished) -> _Route:
-        route = _Route(self, event)
-        if len(self._routes) < self._limit:
-            self._routes[key] = route
-        return route
-
-
-def _add(spread: Spread, value: float) -> None:
-    spread.counts[bisect_left(spread.bounds, value)] += 1
-    spread.total += value

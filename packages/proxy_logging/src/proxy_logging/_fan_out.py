@@ -36,7 +36,7 @@ def _logged(observer: Observer, error: Exception) -> None:
     StructuredLogger("proxy-logging").error("observer_failed", observer=name, exc_info=error)
 
 
-class _FanOut(dict[type[Event], tuple[tuple[Handler, Observer], ...]]):
+class _FanOut(dict[type[Event], tuple[Handler, ...]]):
     """Whom to call for each kind of event, found at the first of its kind."""
 
     def __init__(
@@ -44,19 +44,23 @@ class _FanOut(dict[type[Event], tuple[tuple[Handler, Observer], ...]]):
     ) -> None:
         self._observers = observers
         self._on_error = on_error
+        self._whose: dict[int, Observer] = {}
+        """By the id of its handler."""
         self._failed: set[int] = set()
 
     def __call__(self, event: Event, /) -> None:
-        for handle, observer in self[type(event)]:
+        for handle in self[type(event)]:
             try:
                 handle(event)
             except Exception as error:  # noqa: BLE001 - an observer is anybody's code
-                self._report(observer, error)
+                self._report(self._whose[id(handle)], error)
 
-    def __missing__(self, kind: type[Event]) -> tuple[tuple[Handler, Observer], ...]:
-        found = ((_handler(observer, kind), observer) for observer in self._observers)
-        pairs = self[kind] = tuple((handle, who) for handle, who in found if handle is not None)
-        return pairs
+    def __missing__(self, kind: type[Event]) -> tuple[Handler, ...]:
+        found = [(_handler(observer, kind), observer) for observer in self._observers]
+        pairs = [(handle, observer) for handle, observer in found if handle is not None]
+        self._whose.update((id(handle), observer) for handle, observer in pairs)
+        handlers = self[kind] = tuple([handle for handle, _ in pairs])
+        return handlers
 
     def _report(self, observer: Observer, error: Exception) -> None:
         if id(observer) in self._failed:

@@ -63,8 +63,8 @@ class Metrics(Collector):
         self._version = version
         self._store = store = Store(max_series, clock)
         self.handlers: Mapping[type[Event], Callable[[Any], None]] = {
-            RequestStarted: store.later,
-            RequestFinished: store.later,
+            RequestStarted: store.started,
+            RequestFinished: store.finished,
             AttemptFailed: store.attempt_failed,
             BreakerChanged: store.breaker_changed,
             ConfigReloaded: store.config_reloaded,

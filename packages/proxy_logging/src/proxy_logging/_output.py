@@ -59,14 +59,14 @@ class Timestamps:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._second = (-1, "")
+        self._second = (-1.0, "")
 
     def __call__(self) -> str:
         return self.of(self._clock())
 
     def of(self, now: float) -> str:
         """A time, in seconds since 1970, as text."""
-        second = int(now)
+        second = now // 1
         known, text = self._second
         if second != known:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
@@ -232,6 +232,11 @@ class _Lines:
 
     debug = warning = error = critical = info
 
+    def now(self, one: Finished) -> None:
+        text = self._render((one,))
+        with self._lock:
+            self._write(text)
+
     def later(self, one: Finished) -> None:
         waiting = self._waiting
         waiting.append(one)
@@ -335,28 +340,24 @@ class Output:
             for name in LEVELS
         )
         self._requests = requests
-        self._later = plain.later
-        self.request: Callable[[Mapping[str, Any], RequestFinished], None] = self._request_later
-        if lines is not plain:
-            self.request = self._request_now
+        self._put: Callable[[Finished], None] = self._to_journal
+        if lines is plain:
+            self._put = plain.later if hold else plain.now
+        self.request: Callable[[Mapping[str, Any], RequestFinished], None] = self._request_quickly
         if console or "info" not in puts:
             self.request = self._request
 
     def __call__(self, *_: Any) -> _Lines | Prefixed | Journal:
         return self._lines
 
-    def _request_later(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
+    def _request_quickly(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
         if event.outcome == "failed" or len(bound) > 1 or REQUEST_FIELDS.get():
             self._request(bound, event)
         else:
-            self._later((event, bound["service"], self._clock()))
+            self._put((event, bound["service"], self._clock()))
 
-    def _request_now(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
-        if event.outcome == "failed" or len(bound) > 1 or REQUEST_FIELDS.get():
-            self._request(bound, event)
-        else:
-            one = (event, bound["service"], self._clock())
-            self._lines.info(self._requests.text((one,))[:-1])
+    def _to_journal(self, one: Finished) -> None:
+        self._lines.info(self._requests.text((one,))[:-1])
 
     def _request(self, bound: Mapping[str, Any], event: RequestFinished) -> None:
         put = self.warning if event.outcome == "failed" else self.info
