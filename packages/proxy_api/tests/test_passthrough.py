@@ -16,10 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, cast
 
 import httpx2
+import msgspec
 import openai
 import pytest
 
-from proxy_api import create_app
+from proxy_api import _shared_state, create_app
 from proxy_api._raw import upstream_path
 from proxy_api.testing import serving, settings_for
 from proxy_core.errors import InvalidRequest
@@ -483,6 +484,23 @@ def test_what_a_request_says_itself_passes(house: House, fields: str) -> None:
     """An item that brings its own content is no reference, whatever id it has."""
     assert ask_with(house, fields, BOB).status_code == 200
     assert fields.encode() in house.up.asked[-1].body
+
+
+def test_a_history_of_messages_needs_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their ids name what they say themselves: of a long history no value is built."""
+
+    def read(raw: bytes) -> Any:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(_shared_state, "read_json", read)
+    said = {"id": "msg_1", "role": "assistant", "content": [{"type": "output_text"}]}
+    items = [said, said | {"type": "message"}, {"type": "function_call_output", "output": "x"}]
+    _shared_state.check_response({"input": msgspec.Raw(json.dumps(items).encode())})
+    _shared_state.check_response({"input": msgspec.Raw(b'"a text with \\"id\\" and \\u0061"')})
+    for item in (said | {"content": None}, said | {"type": "x"}, {"i\\u0064": "msg_1"}):
+        raw = json.dumps([said, item]).encode().replace(b"\\\\", b"\\")
+        with pytest.raises(AssertionError, match="it was read"):
+            _shared_state.check_response({"input": msgspec.Raw(raw)})
 
 
 def test_a_container_of_anthropic_is_named_by_nobody(house: House) -> None:

@@ -381,6 +381,24 @@ def test_a_string_of_escapes_costs_no_multiple_of_itself() -> None:
     assert peak < 6 * len(raw)
 
 
+def test_a_document_is_not_printed() -> None:
+    """What a client has written gets into no log by the repr of what holds it."""
+    assert "hunter2" not in repr(Document.parse(b'{"a":"hunter2"}'))
+
+
+def test_brackets_of_a_value_that_is_nearly_all_are_counted() -> None:
+    """Also where braces in its texts are many: 128 levels pass and 129 don't."""
+    rows = '{"role":"user","content":"{{[["},' * 200
+    for depth, fits in ((MAX_DEPTH - 3, True), (MAX_DEPTH - 2, False)):
+        row = '{"content":' + "[" * depth + "]" * depth + "}"
+        raw = f'{{"messages":[{rows}{row}],"model":"m"}}'.encode()
+        if fits:
+            assert Document.parse(raw).raw is raw
+        else:
+            with pytest.raises(MalformedDocument, match="128 levels"):
+                Document.parse(raw)
+
+
 def test_a_document_of_plain_values() -> None:
     """``of`` makes a compact document from what Python has."""
     assert Document.of({"model": "ü", "n": [1]}).raw == '{"model":"ü","n":[1]}'.encode()

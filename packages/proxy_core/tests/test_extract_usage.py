@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from proxy_core._types import Usage
+from proxy_core.dialects._usage import note_usage
 from proxy_core.translation import extract_usage
 
 CLAUDE = {
@@ -86,3 +88,39 @@ def test_absurd_numbers_are_none() -> None:
     """What a provider gets wrong must not be charged."""
     answer = {**CHAT, "usage": {"prompt_tokens": -1, "completion_tokens": 5}}
     assert extract_usage("openai.chat", json.dumps(answer).encode()) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"prompt_tokens": -1, "completion_tokens": 5},
+        {"prompt_tokens": 1, "completion_tokens": 1_000_000_001},
+        {"prompt_tokens": 1, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}},
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": -2},
+        },
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 5,
+            "completion_tokens_details": {"reasoning_tokens": -2},
+        },
+        {"prompt_tokens": 9, "total_tokens": 5},
+        {"prompt_tokens": 9},
+        {"total_tokens": 9},
+    ],
+)
+def test_what_is_not_believed_leaves_the_estimate(told: dict[str, Any]) -> None:
+    """Nothing of a report counts where a part of it is wrong or missing."""
+    usage = Usage(7, 3)
+    assert not note_usage(usage, json.dumps(told).encode())
+    assert usage == Usage(7, 3)
+
+
+def test_what_is_believed_takes_the_place_of_the_estimate() -> None:
+    """All that is told, nulls and all, and what was guessed is gone."""
+    usage = Usage(7, 3)
+    told = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": None}
+    assert note_usage(usage, json.dumps(told).encode())
+    assert usage == Usage(9, 5, reported=True)

@@ -328,6 +328,29 @@ async def test_a_large_complaint_keeps_its_status() -> None:
     assert caught.value.retry_after == 7
 
 
+class Silent(HttpResponse):
+    """Counts how often somebody wants to know all of its headers."""
+
+    looks = 0
+
+    @property
+    def headers(self) -> Headers:
+        type(self).looks += 1
+        return super().headers
+
+
+async def test_headers_are_listed_for_a_pool_that_has_a_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine makes the list when it is asked for: an answer to the only key needs none."""
+    monkeypatch.setattr("proxy_core.testing.HttpResponse", Silent)
+    for keys, looks in (["sk-1"], 0), (["sk-1", "sk-2"], 1):
+        Silent.looks = 0
+        http = answering(200, JSON, [ANSWER])
+        await collect(http, asked(), api_key=keys)
+        assert Silent.looks == looks
+
+
 class Broken(FakeHttp):
     """Its bodies break off after what they have."""
 

@@ -9,7 +9,6 @@ Source: platform.openai.com/docs/api-reference/responses/create (``input``, ``co
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -33,9 +32,13 @@ _SHOWN: Final = 100
 _REFERENCE: Final = "item_reference"
 _BARE: Final = frozenset({"id", "type", "status"})
 """What is said of an item that is only named."""
-_IN_TOOLS: Final = re.compile(rb"vector_store|container|\\u00")
-_IN_INPUT: Final = re.compile(rb'"id"|\\u00')
-"""Whether a look inside is worth it; a name of a field may be spelt in escapes."""
+_IN_TOOLS: Final = (b"vector_store", b"container")
+_IN_INPUT: Final = (b'"id"',)
+_ESCAPES: Final = b"\\u00"
+"""In which the name of a field may be spelt."""
+_ARRAY: Final = ord("[")
+_MISSING: Final = msgspec.Raw()
+_NOTHING: Final = (b"", _NULL)
 _SEND: Final = "send the items themselves, or go on by previous_response_id"
 _ANEW: Final = "leave it out: the provider then makes a new one"
 _AUTO: Final = 'leave the id out (`"container": {"type": "auto"}`)'
@@ -44,16 +47,20 @@ _AUTO: Final = 'leave the id out (`"container": {"type": "auto"}`)'
 class _Item(msgspec.Struct):
     """As much of an item of the input as tells most of them from a mere name."""
 
-    id: msgspec.Raw | None = None
-    role: msgspec.Raw | None = None
-    content: msgspec.Raw | None = None
+    # Never ``Raw | None``: of a union the decoder takes None alone.
+    id: msgspec.Raw = _MISSING
+    role: msgspec.Raw = _MISSING
+    content: msgspec.Raw = _MISSING
     type: msgspec.Raw = msgspec.Raw(b'"message"')
 
-    @property
-    def is_message(self) -> bool:
-        """Whether it says its text itself."""
+    def may_refer(self) -> bool:
+        """Whether it has an id and doesn't say its text itself."""
+        if bytes(self.id) in _NOTHING:
+            return False
         return (
-            self.role is not None and self.content is not None and bytes(self.type) == b'"message"'
+            bytes(self.type) != b'"message"'
+            or bytes(self.role) in _NOTHING
+            or bytes(self.content) in _NOTHING
         )
 
 
@@ -95,14 +102,23 @@ def _named(fields: _Fields) -> Iterator[_Named]:
         held = _id_of(read_json(conversation))
         if held:
             yield _Named("conversation", held, _SEND)
-    if (tools := fields.get("tools")) is not None and _IN_TOOLS.search(tools):
+    if (tools := fields.get("tools")) is not None and _may_hold(tools, _IN_TOOLS):
         yield from _in_tools(read_json(tools))
-    if (given := fields.get("input")) is not None and _IN_INPUT.search(given):
+    if (given := fields.get("input")) is not None and _may_hold(given, _IN_INPUT):
         yield from _in_input(given)
 
 
-def _in_tools(tools: Any) -> Iterator[_Named]:
-    for at, tool in enumerate(tools if isinstance(tools, list) else ()):
+def _may_hold(raw: msgspec.Raw, names: tuple[bytes, ...]) -> bool:
+    """Whether an array is worth a look inside."""
+    if memoryview(raw)[0] != _ARRAY:
+        return False
+    told = bytes(raw)
+    # From the end several bytes are found sooner than from the beginning, or by a pattern.
+    return any(told.rfind(name) >= 0 for name in (*names, _ESCAPES))
+
+
+def _in_tools(tools: list[Any]) -> Iterator[_Named]:
+    for at, tool in enumerate(tools):
         if not isinstance(tool, dict):
             continue
         if stores := tool.get("vector_store_ids"):
@@ -118,8 +134,7 @@ def _in_tools(tools: Any) -> Iterator[_Named]:
 def _in_input(given: msgspec.Raw) -> Iterator[_Named]:
     if not _may_refer(given):
         return
-    items = read_json(given)
-    for at, item in enumerate(items if isinstance(items, list) else ()):
+    for at, item in enumerate(read_json(given)):
         if isinstance(item, dict) and _is_reference(item):
             yield _Named(f"input[{at}]", item.get("id"), _SEND)
 
@@ -130,7 +145,7 @@ def _may_refer(given: msgspec.Raw) -> bool:
         items = _heads(given)
     except msgspec.DecodeError:
         return True
-    return any(item.id is not None and not item.is_message for item in items)
+    return any(item.may_refer() for item in items)
 
 
 def _is_reference(item: Mapping[str, Any]) -> bool:

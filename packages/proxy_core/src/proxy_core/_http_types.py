@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from proxy_core._types import Headers, Timeouts
 from proxy_core.errors import UpstreamProtocolError, UpstreamTimeout
@@ -19,8 +21,7 @@ _TIMED_OUT: Final = {
 }
 
 
-@dataclass(slots=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct):
     """One request, complete.
 
     ``host`` and ``content-length`` are added, and ``accept-encoding: identity`` unless another is
@@ -29,8 +30,12 @@ class HttpRequest:
 
     method: str
     url: str
-    headers: Headers = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Headers
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        # Headers hold credentials, and the body is the client's.
+        return f"HttpRequest(method={self.method!r}, url={self.url!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,10 @@ class HttpResponse:
 
     def header(self, name: bytes) -> bytes:
         """The first value of a header, empty when it is missing. ``name`` is lower-case."""
-        return next((value for key, value in self.headers if key == name), b"")
+        for key, value in self._headers:
+            if key == name:
+                return value
+        return b""
 
     async def read(self, at_most: int | None = None) -> bytes:
         """The whole body. Raises UpstreamProtocolError when it is larger than the cap."""
@@ -119,7 +127,7 @@ class HttpResponse:
         True when the body has ended, False as soon as the sink was; then it may be called again. An
         engine may call the sink from the loop, so that no task is switched to for each piece.
         """
-        async for part in self.body:
+        async for part in self._body:
             if not sink(part):
                 return False
         return True

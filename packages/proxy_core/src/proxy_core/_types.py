@@ -119,8 +119,9 @@ class Ready(AsyncGenerator[bytes, None]):
 
     def take(self) -> bytes:
         """All that has not been read, as one piece."""
-        chunks, self.chunks = self.chunks, []
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        whole = b"".join(self.chunks)  # a single one is given as it is
+        self.chunks.clear()
+        return whole
 
     async def __anext__(self) -> bytes:
         if not self.chunks:

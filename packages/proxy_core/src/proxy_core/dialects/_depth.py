@@ -21,6 +21,7 @@ __all__ = [
     "TooDeep",
     "check_brackets",
     "check_depth",
+    "has_few_brackets",
 ]
 
 MAX_DEPTH: Final = 128
@@ -40,6 +41,8 @@ _SMALL: Final = 64 * 1024
 """Bytes of a container that are copied to count brackets before it is opened."""
 LARGE: Final = 1_500_000
 """Bytes that are opened whatever is in them; an opened container takes up to 40 times its bytes."""
+_MANY_BRACES: Final = MAX_DEPTH // 4 * 3
+"""Of the brackets that a body has, most are braces."""
 _BRACE: Final = ord("{")
 _BEGINNINGS: Final = frozenset(b"[{")
 _SPARSE: Final = 16
@@ -64,22 +67,39 @@ def check_brackets(raw: bytes) -> None:
         raise TooDeep("more brackets than text")
 
 
+def has_few_brackets(
+    raw: bytes, braces: int = _MANY_BRACES, others: int = MAX_DEPTH - _MANY_BRACES
+) -> bool:
+    """Whether there are no more opening brackets than these, those in strings counted.
+
+    Then ``raw`` can't be deeper than both together: without any, than MAX_DEPTH.
+    """
+    # Replacing leaps from one to the next, and ``count`` takes steps.
+    if b"{" in raw.replace(b"{", b"\0", braces):
+        return False
+    return b"[" not in raw.replace(b"[", b"\0", others)
+
+
 def check_depth(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> None:
-    """Raises TooDeep where this object, valid JSON with these fields, has over MAX_DEPTH levels."""
-    if not _has_few(raw, MAX_DEPTH):
-        _check_all(fields.values(), MAX_DEPTH - 1, _LOOKS if _may_open(raw) else 0)
+    """Raises TooDeep where this object, valid JSON with these fields, has over MAX_DEPTH levels.
+
+    For what hasn't few brackets: it takes long.
+    """
+    # A value that is nearly all of it has nearly all of its brackets.
+    small = min(_SMALL, len(raw) // 8 * 7)
+    _check_all(fields.values(), MAX_DEPTH - 1, _LOOKS if _may_open(raw) else 0, small)
 
 
-def _check_all(values: Iterable[msgspec.Raw], levels: int, looks: int) -> None:
+def _check_all(values: Iterable[msgspec.Raw], levels: int, looks: int, small: int = _SMALL) -> None:
     short = 2 * levels  # each level takes two bytes
     for value in values:
         if len(value) > short and memoryview(value)[0] in _BEGINNINGS:
-            _check(value, levels, looks)
+            _check(value, levels, looks, small)
 
 
-def _check(value: msgspec.Raw, levels: int, looks: int) -> None:
-    """``value`` is an array or an object."""
-    if len(value) < _SMALL and _has_few(bytes(value), levels):
+def _check(value: msgspec.Raw, levels: int, looks: int, small: int) -> None:
+    """``value`` is an array or an object; below ``small`` bytes its brackets are counted first."""
+    if len(value) < small and has_few_brackets(bytes(value), levels - levels // 4, levels // 4):
         return
     if not looks:
         _check_by_marks(bytes(value), levels)
@@ -100,15 +120,6 @@ def _check_items(value: msgspec.Raw, levels: int, looks: int) -> None:
 def _may_open(raw: bytes) -> bool:
     most = len(raw) // _SPARSE
     return len(raw) <= LARGE or not any(_has_more(raw, mark, most) for mark in (b"{", b":", b","))
-
-
-def _has_few(raw: bytes, levels: int) -> bool:
-    """Whether there are too few opening brackets, those in strings counted, to be deeper."""
-    # Replacing leaps from one to the next, and ``count`` takes steps.
-    braces = levels * 3 // 4
-    if raw.replace(b"{", b"\0", braces).find(b"{") >= 0:
-        return False
-    return raw.replace(b"[", b"\0", levels - braces).find(b"[") < 0
 
 
 def _has_more(raw: bytes, mark: bytes, most: int) -> bool:

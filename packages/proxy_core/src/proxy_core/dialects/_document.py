@@ -22,6 +22,7 @@ from proxy_core.dialects._depth import (
     TooDeep,
     check_brackets,
     check_depth,
+    has_few_brackets,
 )
 
 __all__ = ["MAX_DEPTH", "MAX_FIELDS", "Document", "MalformedDocument"]
@@ -72,21 +73,20 @@ class _Span(NamedTuple):
     end: int
 
 
-class Document:
+class Document(msgspec.Struct, eq=False):
     """A JSON object by its top level: ``fields`` maps each key to the raw JSON of its value.
 
     Of keys that occur twice ``fields`` holds the last; ``parse`` refuses those that are owned.
     """
 
-    __slots__ = ("_layout", "cleaned", "fields", "raw")
+    raw: bytes
+    fields: dict[str, msgspec.Raw]
+    cleaned: tuple[msgspec.Raw, bytes] | None = None
+    """An array, and what is left of it without what an upstream couldn't read."""
+    _layout: _Layout | None = None
+    """None also where nobody has looked yet."""
 
-    def __init__(self, raw: bytes, fields: dict[str, msgspec.Raw]) -> None:
-        self.raw = raw
-        self.fields = fields
-        self.cleaned: tuple[msgspec.Raw, bytes] | None = None
-        """An array, and what is left of it without what an upstream couldn't read."""
-        self._layout: _Layout | None = None
-        """None also where nobody has looked yet."""
+    __repr__ = object.__repr__  # what is in it belongs into no log
 
     @classmethod
     def parse(cls, raw: bytes, owned: Collection[str] = ()) -> Document:
@@ -94,10 +94,9 @@ class Document:
         try:
             if not raw.isascii():
                 raw.decode()
-            if len(raw) > LARGE:
-                check_brackets(raw)
-            fields = _decode(raw) if len(raw) < _ROOMY else _bounded(raw)
-            if len(raw) > SHALLOW:
+            size = len(raw)
+            fields = _decode(raw) if size < _ROOMY else _bounded(raw)
+            if size > SHALLOW and not has_few_brackets(raw):
                 check_depth(raw, fields)
         except TooDeep as error:
             raise MalformedDocument(str(error)) from None
@@ -111,11 +110,12 @@ class Document:
             raise MalformedDocument(TOO_DEEP) from None
         if len(fields) > MAX_FIELDS:
             raise _too_many()
-        document = cls(raw, fields)
-        if owned:
-            document._layout = _layout_of(raw, fields)
-            if document._layout is None:
-                document._refuse_duplicates(owned)
+        if not owned:
+            return cls(raw, fields)
+        layout = _layout_of(raw, fields)
+        document = cls(raw, fields, None, layout)
+        if layout is None:
+            document._refuse_duplicates(owned)
         return document
 
     @classmethod
@@ -133,7 +133,10 @@ class Document:
             return self.raw
         layout = self._layout or _layout_of(self.raw, self.fields)
         if layout is _COMPACT:
-            return _encode(self.fields | {key: msgspec.Raw(value) for key, value in edits.items()})
+            fields = self.fields.copy()
+            for key, value in edits.items():
+                fields[key] = msgspec.Raw(value)
+            return _encode(fields)
         return self._spliced(edits) if layout is None else self._rewritten(edits, layout)
 
     def _rewritten(self, edits: Mapping[str, bytes], layout: _Layout) -> bytes:
@@ -215,7 +218,9 @@ class _TooMany(Exception):
 
 
 def _bounded(raw: bytes) -> dict[str, msgspec.Raw]:
-    """As ``_decode``, but a million fields cost no more than MAX_FIELDS."""
+    """As ``_decode``, for what is large: a million fields cost no more than MAX_FIELDS."""
+    if len(raw) > LARGE:
+        check_brackets(raw)
     left = MAX_FIELDS
 
     def count(_: type, key: str) -> _Key:

@@ -5,7 +5,8 @@ The fields that we own are replaced in place; every other byte is the client's o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from proxy_core.dialects._body import read_body, unreadable_answer
 from proxy_core.dialects._document import Document, MalformedDocument
 from proxy_core.dialects._tap import StreamTap
 from proxy_core.dialects._unsealed import CHAT_MARK, chat_message, cleaned
-from proxy_core.dialects._usage import estimate_tokens, read_usage
+from proxy_core.dialects._usage import estimate_tokens, note_usage
 from proxy_core.errors import InvalidRequest, UpstreamProtocolError
 
 __all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "OpenAIDialect"]
@@ -27,8 +28,13 @@ _OLDER_CAP: Final = "max_tokens"
 _LITERALS: Final = {b"true": True, b"false": False, b"null": False}
 _ASK_USAGE: Final = b"true"
 
-_BEGUN: Final = 2
-_OBJECTS: Final = b"[{"
+_BRACKET: Final = ord("[")
+_BRACE: Final = ord("{")
+_RARE: Final = b"1"
+_SEAL: Final = CHAT_MARK.strip(b'"')
+"""Without its quote, which is what JSON has most of."""
+
+_Fields = Mapping[str, msgspec.Raw]
 
 _encode = msgspec.json.Encoder().encode
 _text = msgspec.json.Decoder(str).decode
@@ -49,6 +55,11 @@ class OpenAIDialect:
     streams: bool = True
     is_chat: bool = False
     """Whether a stream has deltas, with roles and calls of tools."""
+    owned: tuple[str, ...] = field(init=False)
+    """The fields that a request may have once."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "owned", (*_OWNED, self.needs[0]))
 
     def read(
         self, raw: bytes, request_id: str = "", *, model: str = "", stream: bool | None = None
@@ -57,18 +68,23 @@ class OpenAIDialect:
 
         ``model`` and ``stream`` are given where the URL says them, and then the body need not.
         """
-        body = read_body(raw, (*_OWNED, self.needs[0]))
-        self._check_input(body)
-        cap, older_cap = _read_cap(body, _CAP), _read_cap(body, _OLDER_CAP)
+        body = read_body(raw, self.owned)
+        fields = body.fields
+        needed, beginnings, _ = self.needs
+        given = fields.get(needed)
+        if given is None or memoryview(given)[0] not in beginnings:
+            raise self._refused(given)
+        cap = _read_cap(fields[_CAP], _CAP) if _CAP in fields else None
+        older_cap = _read_cap(fields[_OLDER_CAP], _OLDER_CAP) if _OLDER_CAP in fields else None
         if stream is None:
-            stream = self.streams and _read_flag(body, "stream")
+            stream = self.streams and "stream" in fields and _read_flag(fields["stream"], "stream")
         return Call(
             dialect=self.name,
             body=body,
-            model=model or _read_model(body),
+            model=model or _read_model(fields),
             stream=stream,
             request_id=request_id,
-            include_usage=stream and _wants_usage(body),
+            include_usage=stream and _wants_usage(fields),
             max_tokens=older_cap if cap is None else cap,
         )
 
@@ -81,17 +97,20 @@ class OpenAIDialect:
 
         Other providers' signatures, which we once gave the client, stay behind.
         """
+        body = call.body
+        fields, raw = body.fields, body.raw
         edits: dict[str, bytes] = {}
-        if model != call.model or "model" not in call.body.fields:
+        if model != call.model or "model" not in fields:
             edits["model"] = _encode(model)
         if ask_usage and call.stream and not call.include_usage:
-            edits["stream_options"] = _with_usage(call.body.fields.get("stream_options"))
-        if CHAT_MARK in call.body.raw and "messages" in call.body.fields:
-            fresh = cleaned(call.body.fields["messages"], chat_message)
+            edits["stream_options"] = _with_usage(fields.get("stream_options"))
+        # One byte is found many times sooner than several, and those sooner from the end.
+        if _RARE in raw and raw.rfind(_SEAL) >= 0 and "messages" in fields:
+            fresh = cleaned(fields["messages"], chat_message)
             if fresh is not None:
                 edits["messages"] = fresh
-                call.body.cleaned = (call.body.fields["messages"], fresh)
-        return call.body.replaced(edits)
+                body.cleaned = (fields["messages"], fresh)
+        return body.replaced(edits)
 
     def tap(self, call: Call, usage: Usage) -> StreamTap:
         """What watches a streamed answer to this call; it fills ``usage``."""
@@ -112,8 +131,10 @@ class OpenAIDialect:
         payload = fields.get(self.answers_in)
         if payload is None or not _is_filled(payload):
             raise UpstreamProtocolError(f"the upstream's answer has nothing in {self.answers_in!r}")
-        usage.input_tokens = estimate_tokens(len(call.body.raw))
-        _settle_usage(usage, fields.get("usage"), len(payload) if self.streams else 0)
+        reported = fields.get("usage")
+        if reported is None or not note_usage(usage, reported):
+            _guess_input(call, usage)
+            usage.output_tokens = estimate_tokens(len(payload)) if self.streams else 0
         name = _encode(call.model)
         told = fields.get("model")
         if told is None or bytes(told) == name:
@@ -123,17 +144,10 @@ class OpenAIDialect:
         except MalformedDocument as error:
             raise unreadable_answer(error) from None
 
-    def _check_input(self, body: Document) -> None:
-        field, beginnings, types = self.needs
-        value = body.fields.get(field)
-        if value is None:
-            raise InvalidRequest(
-                f"The field {field!r} is missing: it must be {types}.", param=field
-            )
-        if memoryview(value)[0] not in beginnings:
-            raise InvalidRequest(
-                f"The field {field!r} is {_shown(value)}: it must be {types}.", param=field
-            )
+    def _refused(self, value: msgspec.Raw | None) -> InvalidRequest:
+        name, _, types = self.needs
+        told = "missing" if value is None else _shown(value)
+        return InvalidRequest(f"The field {name!r} is {told}: it must be {types}.", param=name)
 
 
 CHAT: Final = OpenAIDialect(
@@ -157,14 +171,12 @@ EMBEDDINGS: Final = OpenAIDialect(
 
 def _is_filled(raw: msgspec.Raw) -> bool:
     """Whether it is an array with something in it."""
-    begun = bytes(memoryview(raw)[:_BEGUN])
-    if begun.startswith(_OBJECTS):
-        return True
-    return begun.startswith(b"[") and bytes(raw).strip(b"[] \t\r\n") != b""
+    begun = memoryview(raw)
+    return begun[0] == _BRACKET and (begun[1] == _BRACE or bytes(raw).strip(b"[] \t\r\n") != b"")
 
 
-def _read_model(body: Document) -> str:
-    raw = body.fields.get("model")
+def _read_model(fields: _Fields) -> str:
+    raw = fields.get("model")
     if raw is None:
         raise InvalidRequest(
             "The field 'model' is missing: name one of those in GET /v1/models.", param="model"
@@ -182,10 +194,7 @@ def _read_model(body: Document) -> str:
     return model
 
 
-def _read_flag(body: Document, key: str) -> bool:
-    raw = body.fields.get(key)
-    if raw is None:
-        return False
+def _read_flag(raw: msgspec.Raw, key: str) -> bool:
     try:
         return _LITERALS[bytes(raw)]
     except KeyError:
@@ -194,9 +203,8 @@ def _read_flag(body: Document, key: str) -> bool:
         ) from None
 
 
-def _read_cap(body: Document, key: str) -> int | None:
-    raw = body.fields.get(key)
-    if raw is None or bytes(raw) == b"null":
+def _read_cap(raw: msgspec.Raw, key: str) -> int | None:
+    if bytes(raw) == b"null":
         return None
     try:
         cap = _whole_number(raw)
@@ -207,8 +215,8 @@ def _read_cap(body: Document, key: str) -> int | None:
     return cap if cap >= 0 else None  # -1 is "no limit" for local servers
 
 
-def _wants_usage(body: Document) -> bool:
-    options = _options(body.fields.get("stream_options"))
+def _wants_usage(fields: _Fields) -> bool:
+    options = _options(fields.get("stream_options"))
     return options is not None and bytes(options.fields.get("include_usage", b"")) == b"true"
 
 
@@ -240,11 +248,3 @@ def _shown(raw: msgspec.Raw) -> str:
 
 def _guess_input(call: Call, usage: Usage) -> None:
     usage.input_tokens = estimate_tokens(len(call.body.raw))
-
-
-def _settle_usage(usage: Usage, raw: msgspec.Raw | None, size: int) -> None:
-    reported = None if raw is None else read_usage(raw)
-    if reported is None:
-        usage.output_tokens = estimate_tokens(size)
-    else:
-        usage.take(reported)

@@ -72,14 +72,10 @@ class PassedDialect(OpenAIDialect):
         return _whole(call, raw, usage, {self.answers_in, self.or_in} - {""})
 
 
-class _FormBody(Document):
+class _FormBody(Document, eq=False, kw_only=True):
     """A body that is a form. Nobody else looks for fields in it."""
 
-    __slots__ = ("form",)
-
-    def __init__(self, raw: bytes, form: Form) -> None:
-        super().__init__(raw, {})
-        self.form = form
+    form: Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +118,7 @@ class UploadDialect:
             stream = self.streams and _flag(told or "")
         return Call(
             dialect=self.name,
-            body=_FormBody(raw, form),
+            body=_FormBody(raw, {}, form=form),
             model=_checked(model or named),
             stream=stream,
             request_id=request_id,

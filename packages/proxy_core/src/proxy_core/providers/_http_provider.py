@@ -44,7 +44,7 @@ _MAX_COMPLAINT: Final = 64 * 1024
 _COMPLAINT_TIME: Final = 1.0
 """Seconds for them: the status is known, and another deployment could be asked."""
 _JSON: Final = b"application/json"
-_UNPACKED: Final = (b"", b"identity")
+_UNPACKED: Final = b"identity"
 _PACKED: Final = "the upstream compressed its answer although it was asked not to"
 _OURS: Final = frozenset({401, 402, 403, 429})
 """What an upstream says of our credential or our limits there, and not of a raw request."""
@@ -55,7 +55,6 @@ _TOLD: Final = frozenset(
     }
 )
 """Headers of an upstream that go on with the answer to a raw request."""
-_NOTHING_TOLD: Final[Headers] = []
 _NO_TIMEOUTS: Final = Timeouts()
 
 
@@ -151,15 +150,13 @@ class HttpProvider:
         Closing one closes the other.
         """
         view, plan = copy.copy(self), self._plan
-        ways = ways_of(
+        ready, forks, plan = ways_of(
             plan._replace(
                 unsupported=unsupported or plan.unsupported,
                 cache_prompt=cache_prompt or plan.cache_prompt,
             )
         )
-        vars(view).update(
-            ways=ways.ready, _forks=ways.forks, _plan=ways.plan, _account=self.account
-        )
+        vars(view).update(ways=ready, _forks=forks, _plan=plan, _account=self.account)
         return view
 
     def fork(self, call: Call, model: str) -> Way:
@@ -221,7 +218,7 @@ class HttpProvider:
 class _Asking:
     """One call: it sends when it is entered; when it is left the connection is given back."""
 
-    __slots__ = ("_body", "_call", "_exchange", "_model", "_provider", "_timeouts", "_told", "_way")
+    __slots__ = ("_body", "_call", "_exchange", "_head", "_model", "_provider", "_timeouts", "_way")
 
     def __init__(self, provider: HttpProvider, call: Call, model: str, timeouts: Timeouts) -> None:
         self._provider = provider
@@ -233,33 +230,30 @@ class _Asking:
         provider = self._provider
         pool = provider.credentials
         call = self._call
+        alone: CredentialPool | None = None
         try:
             way = provider.ways.get(call.dialect)
             self._way = provider.fork(call, self._model) if way is None else way
-            if pool is None:
+            if pool is None or pool.is_plain:
+                alone = pool
                 reply = await self._entered(0)
-            elif pool.is_plain:
-                reply = await self._plain(pool)
             else:
                 reply = await self._lent(pool)
         except UpstreamError as failure:
             provider.sign(failure, self._model)
+            if alone is not None:
+                self._only_failed(alone, failure)
             raise
         # Ours, whatever others put around it: what it holds is given back with it.
         self._body = reply.body
         return reply
 
-    async def _plain(self, pool: CredentialPool) -> Reply:
-        """Ask with the only credential. The pool hears of failures alone."""
-        try:
-            return await self._entered(0)
-        except UpstreamError as error:
-            self._sign(error)
-            if pool.is_plain:
-                pool.take(self._model).failed(error, self._told, aside=self._way.is_aside)
-            if isinstance(error, UpstreamThrottled):
-                error.retry_after = max(error.retry_after or 0.0, pool.retry_after(self._model))
-            raise
+    def _only_failed(self, pool: CredentialPool, error: UpstreamError) -> None:
+        """It was asked with the only credential, of which the pool hears failures alone."""
+        if pool.is_plain:
+            pool.take(self._model).failed(error, self._told(), aside=self._way.is_aside)
+        if isinstance(error, UpstreamThrottled):
+            error.retry_after = max(error.retry_after or 0.0, pool.retry_after(self._model))
 
     async def _lent(self, pool: CredentialPool) -> Reply:
         """Ask with one credential after the other, until one isn't throttled or refused."""
@@ -273,7 +267,7 @@ class _Asking:
             except BaseException as error:
                 if isinstance(error, UpstreamError):
                     self._sign(error)  # before anybody is told: it may quote the credential
-                loan.failed(error, self._told, aside=self._way.is_aside)
+                loan.failed(error, self._told(), aside=self._way.is_aside)
                 if not is_of_credential(error):
                     raise
                 tried = (*tried, loan.number)
@@ -286,11 +280,11 @@ class _Asking:
                 # The last one need not be the one that is free first.
                 throttled.retry_after = pool.retry_after(model)
                 raise throttled from None
-            loan.answered(self._told)
+            loan.answered(self._told())
             return reply
 
     async def _entered(self, credential: int) -> Reply:
-        self._told = _NOTHING_TOLD
+        self._head: HttpResponse | None = None
         provider, call, timeouts = self._provider, self._call, self._timeouts
         request = provider.request(call, self._way, self._model, credential)
         if provider.signer is not None:
@@ -299,14 +293,17 @@ class _Asking:
             )
         if not call.stream:
             timeouts = provider.patient(timeouts)
-        self._exchange = provider.http.send(request, timeouts=timeouts)
-        response = await self._exchange.__aenter__()
-        self._told = response.headers
+        exchange = self._exchange = provider.http.send(request, timeouts=timeouts)
+        response = self._head = await exchange.__aenter__()
         try:
             return await self._reply(response)
         except BaseException as error:
-            await self._exchange.__aexit__(type(error), error, error.__traceback__)
+            await exchange.__aexit__(type(error), error, error.__traceback__)
             raise
+
+    def _told(self) -> Headers:
+        """What the last answer's headers say: they are looked at for a pool that wants to know."""
+        return [] if self._head is None else self._head.headers
 
     async def __aexit__(
         self,
@@ -314,10 +311,14 @@ class _Asking:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, UpstreamError):
+        if error is not None and isinstance(error, UpstreamError):
             self._provider.sign(error, self._model)
+        body = self._body
         try:
-            await self._body.aclose()
+            if isinstance(body, Ready):
+                body.chunks.clear()
+            else:
+                await body.aclose()
         finally:
             await self._exchange.__aexit__(kind, error, trace)
 
@@ -331,31 +332,30 @@ class _Asking:
         kind = response.header(b"content-type")
         if kind != _JSON:
             kind = kind.partition(b";")[0].strip().lower()
-        if response.header(b"content-encoding").lower() not in _UNPACKED:
+        packed = response.header(b"content-encoding")
+        if packed and packed.lower() != _UNPACKED:
             raise UpstreamProtocolError(_PACKED)
         if way.opens and kind.decode("latin-1").startswith(way.opens):
             return self._passing(response, may_be_empty=False)
         if kind == _JSON or not kind:
             usage = Usage()
             answer = way.whole(call, await response.read(), usage)
-            if call.stream and way.opens:
-                # whisper-1 answers whole, whatever it was asked for.
-                return Reply(Ready(answer), usage=usage, content_at=time.monotonic(), media=_JSON)
-            if call.stream:
-                raise UpstreamProtocolError(
-                    "the upstream answered a whole body where a stream was asked for"
-                )
             reply = Reply(Ready(answer), usage=usage, content_at=time.monotonic())
+            if call.stream:
+                if not way.opens:
+                    raise UpstreamProtocolError(
+                        "the upstream answered a whole body where a stream was asked for"
+                    )
+                reply.media = _JSON  # whisper-1 answers whole, whatever it was asked for
+                return reply
         elif call.stream and kind == way.stream_type:
             reply = Reply(body=response.body, stream=True)
             tap = way.tap(call, reply.usage)
             reply.body = Tapped(response, tap, reply, self._sign)
         else:
             wanted = way.stream_type if call.stream else _JSON
-            raise UpstreamProtocolError(
-                f"the upstream answered {kind.decode('latin-1')!r} where {wanted.decode()}"
-                " was asked for"
-            )
+            told = f"{kind.decode('latin-1')!r} where {wanted.decode()}"
+            raise UpstreamProtocolError(f"the upstream answered {told} was asked for")
         if way.announced:
             reply.headers.extend(way.announced)
         elif call.body.cleaned and way.is_native:
@@ -376,9 +376,9 @@ class _Asking:
 
     def _passing(self, response: HttpResponse, *, may_be_empty: bool) -> Reply:
         """An answer that isn't ours to understand."""
-        if response.header(b"content-encoding").lower() not in _UNPACKED:
+        packed, kind = response.header(b"content-encoding"), response.header(b"content-type")
+        if packed and packed.lower() != _UNPACKED:
             raise UpstreamProtocolError(_PACKED)
-        kind = response.header(b"content-type")
         reply = Reply(response.body, stream=True, media=kind, status=response.status)
         reply.body = Tapped(response, PlainTap(may_be_empty=may_be_empty), reply, self._sign)
         return reply
