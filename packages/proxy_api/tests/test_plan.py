@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from proxy_api import Settings
 from proxy_api._compose import Parts, compose
 from proxy_api._keys import Key, LocalOnly
+from proxy_api._plan import Fallback
 from proxy_api._snapshot import Runtime, Snapshot
 from proxy_core import CHAT, Budget, Call, Limit, Limits, ModelTable
 from proxy_core.errors import (
@@ -173,6 +175,18 @@ def test_a_pool_of_a_fallback_is_used_up() -> None:
         fallbacks={"m": {"on": "context_length", "to": ["w"]}},
     )
     assert asked(house, "m", FULL, BROKEN) == ["a/m", "b/w", "c/w"]
+
+
+def test_a_changed_snapshot_leads_elsewhere() -> None:
+    """What a name leads to is worked out for each snapshot anew; the one before keeps its own."""
+    house = snapshot(models=[{"name": n, "target": f"a/{n}"} for n in ("m", "f")])
+    other = replace(house, fallbacks={"m": (Fallback("error", ("f",)),)})
+    assert asked(other, "m", BROKEN) == ["a/m", "a/f"]
+    found = house.routes.lookup("f")
+    assert found is not None
+    fewer = replace(other, routes=ModelTable([("m", found.values[0])]))
+    assert asked(fewer, "m", BROKEN) == ["a/f"]
+    assert asked(house, "m", BROKEN) == ["a/m"]
 
 
 def test_the_last_attempt_is_the_fallbacks() -> None:

@@ -217,6 +217,20 @@ async def test_a_late_loop_sheds_new_work() -> None:
     assert doors.enter()
 
 
+def test_other_settings_find_a_late_loop_late() -> None:
+    """Places that are added while the loop is late are there when it isn't any more."""
+    doors = admission(concurrent=1, max_lag=0.1, late_samples=1)
+    doors.lagged(0.5)
+    assert doors.enter()
+    doors.retune(AdmissionSettings(concurrent=3, max_lag=0.1, late_samples=1))
+    assert not doors.enter()
+    doors.lagged(0.0)
+    assert [doors.enter() for _ in range(3)] == [True, True, False]
+    doors.retune(AdmissionSettings(concurrent=2))
+    doors.leave()
+    assert not doors.enter()
+
+
 class Loop:
     """The clock and the timers of an event loop, moved by hand."""
 

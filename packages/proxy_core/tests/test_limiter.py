@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -66,6 +68,15 @@ def test_a_limit_reads_back_what_it_writes(amount: int, per: float) -> None:
     """str() is a form that parse() takes."""
     limit = Limit("tokens", amount, per)
     assert Limit.parse(str(limit), "tokens") == limit
+
+
+def test_the_smallest_limit_of_tokens_is_known() -> None:
+    """Requests, slots and money don't count, and without a limit of tokens there is none."""
+    free = Limits.parse(requests="1/s", concurrent=1, budget=Budget.usd("0.1"))
+    assert free.fewest_tokens == sys.maxsize
+    some = Limits.parse(tokens="30/s", input_tokens="20/s", output_tokens="25/s", requests="9/s")
+    assert some.fewest_tokens == 20
+    assert replace(some, input_tokens=None).fewest_tokens == 25
 
 
 @pytest.mark.parametrize(

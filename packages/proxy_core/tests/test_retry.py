@@ -121,6 +121,19 @@ def test_other_settings_keep_what_was_saved() -> None:
     assert budget.left == 4
 
 
+def test_requests_bring_the_share_of_their_time() -> None:
+    """Those that came before the settings changed count by the old share, up to the old reserve."""
+    budget = RetryBudget("b", RetrySettings(reserve=3, share=0.5), clock=ManualClock())
+    while budget.take():
+        pass
+    for _ in range(4):
+        budget.request()
+    budget.retune(RetrySettings(reserve=100, share=0))
+    assert budget.left == 2
+    budget.request()
+    assert budget.left == 2
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -131,6 +131,13 @@ def test_what_is_found_is_what_was_asked(name: str, patterns: list[str]) -> None
         assert len(pattern) == max(map(len, fitting))
 
 
+@given(NAMES, st.lists(NAMES, max_size=4), st.booleans())
+def test_a_table_knows_what_it_finds(name: str, names: list[str], has_patterns: bool) -> None:
+    """``knows`` and ``lookup`` agree, with patterns in the table and without."""
+    table = ModelTable((one, None) for one in names if has_patterns or "*" not in one)
+    assert table.knows(name) == (table.lookup(name) is not None)
+
+
 def test_targets_are_expanded_once() -> None:
     """A star in the client's own text stays text, and a target without one stays as it is."""
     assert expand_target("claude/claude-*", "opus-4") == "claude/claude-opus-4"

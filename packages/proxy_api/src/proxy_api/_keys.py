@@ -79,7 +79,8 @@ class Key:
     reaches all of it anyway."""
 
     def may_use(self, model: str) -> bool:
-        return self.models is None or self.models.lookup(model) is not None
+        models = self.models
+        return models is None or models.knows(model)
 
 
 class Keys(Protocol):
@@ -93,19 +94,19 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[tuple[Secret, Key]], *, hosts: Sequence[str] = ()) -> None:
         # A pepper of this process alone: the digests are of no use anywhere else.
-        self._pepper = os.urandom(32)
+        self._digests = hashlib.blake2s(key=os.urandom(32))
         self._hosts = frozenset(host.lower() for host in hosts)
         self._keys = {self._digest(secret.reveal()): key for secret, key in keys}
 
     def authenticate(self, caller: Caller) -> Key:
-        _check_host(caller, self._hosts)
+        if self._hosts:
+            _check_host(caller, self._hosts)
         given = _credential(caller)
         if not given:
             raise AuthenticationFailed(
                 "No API key was given: send 'Authorization: Bearer KEY' or the header x-api-key."
             )
-        digest = self._digest(given)
-        key = self._keys.get(digest)
+        key = self._keys.get(self._digest(given))
         if key is None:
             raise AuthenticationFailed(
                 "The API key is not known here: check it, and the base URL it was sent to."
@@ -113,9 +114,9 @@ class KeyRing:
         return key
 
     def _digest(self, text: str) -> bytes:
-        return hashlib.blake2b(
-            text[:_LONGEST].encode("utf-8", "surrogateescape"), key=self._pepper, digest_size=32
-        ).digest()
+        digest = self._digests.copy()
+        digest.update(text[:_LONGEST].encode("utf-8", "surrogateescape"))
+        return digest.digest()
 
 
 class LocalOnly:
@@ -171,17 +172,20 @@ def _is_of_this_machine(caller: Caller) -> bool:
 
 
 def _check_host(caller: Caller, hosts: frozenset[str]) -> None:
-    if hosts and _host_name(caller.header(b"host")) not in hosts:
+    if _host_name(caller.header(b"host")) not in hosts:
         raise PermissionRefused(
             "The Host header names a host that server.allowed_hosts does not list."
         )
 
 
 def _credential(caller: Caller) -> str:
-    scheme, _, bearer = caller.header(b"authorization").partition(" ")
-    if scheme.lower() == "bearer" and bearer.strip():
-        return bearer.strip()
-    return next((value for name in _CREDENTIALS if (value := caller.header(name).strip())), "")
+    said = caller.header(b"authorization")
+    if said[:7].lower() == "bearer " and (given := said[7:].strip()):
+        return given
+    for name in _CREDENTIALS:
+        if given := caller.header(name).strip():
+            return given
+    return ""
 
 
 def _host_name(host: str) -> str:

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from proxy_api._keys import Chaos
 from proxy_core import (
@@ -38,6 +40,8 @@ __all__ = [
     "Course",
     "Deployment",
     "Fallback",
+    "Fallbacks",
+    "Lead",
     "Plan",
     "Route",
     "Where",
@@ -143,7 +147,7 @@ class Route:
         return tuple(member.value for member in self.pool.all)
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True, eq=False):
     """One deployment that may be asked."""
 
     deployment: Deployment
@@ -163,18 +167,32 @@ class Attempt(NamedTuple):
 
 Where = tuple[Route, str]
 """A route, and what the asked name's ``*`` stood for."""
+Fallbacks = Mapping[str, tuple[Where, ...]]
+"""By the reason of the failure that calls for them."""
 
-NO_FALLBACKS: Final[Mapping[str, tuple[Where, ...]]] = MappingProxyType({})
+NO_FALLBACKS: Final[Fallbacks] = MappingProxyType({})
 
 
-class Plan(NamedTuple):
+class Lead(msgspec.Struct, frozen=True, eq=False):
+    """Where the name of a model leads, before anybody has looked at the request."""
+
+    route: str
+    first: Where
+    after: Fallbacks
+    is_plain: bool
+    """Whether no rule, and no choice of a pool, goes by the request."""
+
+
+# Structs, since one of each is made for each request: they begin without a Python frame.
+
+
+class Plan(msgspec.Struct, frozen=True, eq=False):
     """Where one call may go, and what it may take."""
 
     route: str
     first: Where
     """The route that was asked for."""
-    after: Mapping[str, tuple[Where, ...]]
-    """Fallbacks, by the reason of the failure that calls for them."""
+    after: Fallbacks
     asked: Asked
     deadline: Deadline
     size: int
@@ -188,7 +206,7 @@ class Plan(NamedTuple):
     chaos: Chaos | None = None
 
     def course(self) -> Course:
-        return Course(self)
+        return Course(self, (self.first,), self.after)
 
     def wanted(self, limits: Limits) -> tuple[int, int]:
         """Tokens to reserve, and how many of them are output.
@@ -196,6 +214,8 @@ class Plan(NamedTuple):
         Never more than a limit grants at all: a guess may delay a call, not forbid it.
         """
         size, output = self.size, self.output
+        if size + output <= limits.fewest_tokens:
+            return size + output, output
         if limits.output_tokens is not None:
             output = min(output, limits.output_tokens.amount)
         if limits.input_tokens is not None:
@@ -205,53 +225,37 @@ class Plan(NamedTuple):
         return size + output, output
 
 
-class Course:
+class Course(msgspec.Struct, eq=False):
     """Which deployment of a plan is asked next. Each choice goes by the newest state."""
 
-    __slots__ = ("_after", "_tried", "_where", "failures", "is_last", "plan")
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self._where: tuple[Where, ...] = (plan.first,)
-        self._after = plan.after
-        self._tried: list[Deployment] = []
-        self.failures: list[UpstreamError] = []
-        """Of this call so far; also that nobody may be asked."""
-        self.is_last = False
-        """Whether the one that is asked now is so because there is nobody else."""
+    plan: Plan
+    _where: tuple[Where, ...]
+    _after: Fallbacks
+    _tried: list[Deployment] = []
+    failures: list[UpstreamError] = []
+    """Of this call so far; also that nobody may be asked."""
+    is_last: bool = False
+    """Whether the one that is asked now is so because there is nobody else."""
 
     def next(self, asked: int) -> Attempt | None:
         """The next one after the failures; None: that was all. ``asked`` counts real attempts."""
         found = self._found()
-        if found is None and not self.failures:
-            self.failures.append(self.plan.first[0].pool.refusal())
-        if self.failures:
-            reason, left = self.failures[-1].reason, self.plan.most_attempts - asked
-            # Errors use the pool up first, but the last attempt is the fallback's.
-            if reason in self._after and (reason != "error" or left <= 1 or found is None):
-                self._where = self._after[reason]
-                self._after = {on: to for on, to in self._after.items() if on != reason}
-                self._tried.clear()
-                found = self._found()
-            elif not self.failures[-1].retryable:
-                return None
-            if found is None or not self._may_ask(found[0], asked):
-                return None
-        if found is None:
-            return None
-        self._tried.append(found[0])
-        return found[0].attempt(found[1])
+        if found is None or self.failures:
+            found = self._instead(found, asked)
+        if found is not None:
+            self._tried.append(found.deployment)
+        return found
 
     def ends(self, model: str) -> UpstreamError:
         """What the client is told when nobody has answered."""
         failures = self.failures
         return failures[0] if len(failures) == 1 else NoDeploymentAnswered(model, failures)
 
-    def _found(self) -> tuple[Deployment, str] | None:
+    def _found(self) -> Attempt | None:
         for route, wildcard in self._where:
-            pool = route.pool
-            if pool.only is not None:
-                deployment = None if pool.only[0] in self._tried else pool.only[0]
+            pool, only = route.pool, route.pool.only
+            if only is not None:
+                deployment = None if only[0] in self._tried else only[0]
                 self.is_last = not self._after
             else:
                 deployment = pool.next(self.plan.asked, self._tried)
@@ -260,8 +264,25 @@ class Course:
                     deployment = pool.last_resort()
                     self.is_last = deployment is not None
             if deployment is not None:
-                return deployment, wildcard
+                return deployment.attempt(wildcard)
         return None
+
+    def _instead(self, found: Attempt | None, asked: int) -> Attempt | None:
+        """Whom to ask after a failure, or when the usual way has nobody."""
+        if not self.failures:
+            self.failures.append(self.plan.first[0].pool.refusal())
+        reason, left = self.failures[-1].reason, self.plan.most_attempts - asked
+        # Errors use the pool up first, but the last attempt is the fallback's.
+        if reason in self._after and (reason != "error" or left <= 1 or found is None):
+            self._where = self._after[reason]
+            self._after = {on: to for on, to in self._after.items() if on != reason}
+            self._tried.clear()
+            found = self._found()
+        elif not self.failures[-1].retryable:
+            return None
+        if found is None or not self._may_ask(found.deployment, asked):
+            return None
+        return found
 
     def _may_ask(self, deployment: Deployment, asked: int) -> bool:
         """Whether attempts, the retry budget and the deadline have room for another one."""

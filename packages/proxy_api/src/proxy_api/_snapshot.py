@@ -12,7 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol, Self
 
 from proxy_api._keys import Caller, Key, Keys
-from proxy_api._plan import NO_FALLBACKS, Breaker, Deployment, Fallback, Plan, Route, Where
+from proxy_api._plan import (
+    NO_FALLBACKS,
+    Breaker,
+    Deployment,
+    Fallback,
+    Fallbacks,
+    Lead,
+    Plan,
+    Route,
+    Where,
+)
 from proxy_api._policy import account_of
 from proxy_api._pulse import Rhythm
 from proxy_api._recorder import Recorder
@@ -59,8 +69,8 @@ __all__ = [
 ]
 
 _ANYTHING: Final = Asked()
-Fallbacks = Mapping[str, tuple[Where, ...]]
 _RAW: Final = "raw"
+_WITHOUT_OUTPUT: Final = frozenset(name for name, it in DIALECTS.items() if not it.streams)
 _READ_TIMEOUT: Final = b"x-stainless-read-timeout"
 _RETRY_COUNT: Final = b"x-stainless-retry-count"
 UNSAID_OUTPUT: Final = 1024
@@ -143,54 +153,46 @@ class Snapshot:
     services: Mapping[str, Route] = field(default_factory=dict)
     """By the names of providers: what is asked of one of them, and not of a model. The ``*`` stands
     for what it is: ``raw``, ``files``."""
+    _leads: Mapping[str, Lead] = field(init=False, repr=False)
+    """By the model's name; those that only a pattern serves are looked up each time."""
+
+    def __post_init__(self) -> None:
+        found = {name: self.routes.lookup(name) for name in self.routes.names()}
+        leads = {name: self._lead(name, match) for name, match in found.items() if match}
+        object.__setattr__(self, "_leads", leads)
 
     def plan(self, call: Call, key: Key, caller: Head) -> Plan:
         """Where a call may go. Raises ModelNotFound, NotFound, PermissionRefused."""
         if call.provider and call.dialect == _RAW:
             return self._service(call, key, caller)
-        if not key.may_use(call.model):
+        model = call.model
+        if not key.may_use(model):
             raise PermissionRefused(
-                f"The key {key.name!r} may not use the model {call.model!r}.", param="model"
+                f"The key {key.name!r} may not use the model {model!r}.", param="model"
             )
-        match = self.routes.lookup(call.model)
-        if match is None:
-            raise self._unknown(call.model, key)
+        lead = self._leads.get(model) or self._lead_by_pattern(model, key)
         size = 0 if call.media else estimate_tokens(len(call.body.raw))
         output = _most_output(call)
-        asked = _ANYTHING
-        route = match.values[0]
-        if self.rules or route.pool.only is None:
+        asked, money = _ANYTHING, 0
+        if not lead.is_plain:
             asked = self._asked(call, key, caller, size, output)
-            if self.rules:
-                match = self._ruled(asked, match)
-                route = match.values[0]
-        rules = self.fallbacks.get(call.model) or self.fallbacks.get(route.name, ())
-        after: Fallbacks = NO_FALLBACKS
+            if (moved := self._ruled(asked)) is not None:
+                lead = self._lead(model, moved)
+        first, after = lead.first, lead.after
         if call.provider:
-            route = _at(call.provider, route, call.model)
-        elif rules:
-            after = {rule.on: self._where(rule.to) for rule in rules}
-        money = 0
-        if key.limits.budget is not None or self.blocks_unpriced:
-            money, after = self._dearest((route, match.wildcard), after, size, output, key)
-        most = self.retries.begin(repeats(caller.header(_RETRY_COUNT)))
+            first, after = (_at(call.provider, first[0], model), first[1]), NO_FALLBACKS
+        if self.blocks_unpriced or key.limits.budget is not None:
+            money, after = self._dearest(first, after, size, output, key)
+        retries = self.retries
+        most = retries.begin(repeats(caller.header(_RETRY_COUNT)))
+        deadline = Deadline.after(
+            # One that used all of its time leaves the next one its own, if the client waits.
+            first[0].patience * most,
+            now=caller.received_at,
+            read_timeout=caller.header(_READ_TIMEOUT),
+        )
         return Plan(
-            route.name,
-            (route, match.wildcard),
-            after,
-            asked,
-            Deadline.after(
-                # One that used all of its time leaves the next one its own, if the client waits.
-                route.patience * most,
-                now=caller.received_at,
-                read_timeout=caller.header(_READ_TIMEOUT),
-            ),
-            size,
-            output,
-            money,
-            self.retries,
-            most,
-            key.chaos,
+            lead.route, first, after, asked, deadline, size, output, money, retries, most, key.chaos
         )
 
     def _service(self, call: Call, key: Key, caller: Head) -> Plan:
@@ -233,7 +235,7 @@ class Snapshot:
         match = self.routes.lookup(asked.model)
         if match is None:
             return None
-        moved = self._ruled(asked, match)
+        moved = self._ruled(asked) or match
         rule = self.rules.first(asked)
         after = self.fallbacks.get(asked.model) or self.fallbacks.get(moved.values[0].name, ())
         return Way(match, moved, rule, after)
@@ -260,10 +262,24 @@ class Snapshot:
             header=header,
         )
 
-    def _ruled(self, asked: Asked, match: Match[Route]) -> Match[Route]:
-        """The route that the rules send this call to, or the one that was asked for."""
+    def _lead(self, model: str, match: Match[Route]) -> Lead:
+        """Where a name leads whose call goes by this match."""
+        route = match.values[0]
+        rules = self.fallbacks.get(model) or self.fallbacks.get(route.name, ())
+        after = {rule.on: self._where(rule.to) for rule in rules} if rules else NO_FALLBACKS
+        is_plain = not self.rules and route.pool.only is not None
+        return Lead(route.name, (route, match.wildcard), after, is_plain)
+
+    def _lead_by_pattern(self, model: str, key: Key) -> Lead:
+        match = self.routes.lookup(model)
+        if match is None:
+            raise self._unknown(model, key)
+        return self._lead(model, match)
+
+    def _ruled(self, asked: Asked) -> Match[Route] | None:
+        """The route that the rules send this call to; None: the one that was asked for."""
         to = self.rules.route(asked)
-        return (to and self.routes.lookup(to)) or match
+        return self.routes.lookup(to) if to else None
 
     def _dearest(
         self, first: Where, after: Fallbacks, size: int, output: int, key: Key
@@ -368,10 +384,11 @@ def _at(provider: str, route: Route, model: str) -> Route:
 
 def _most_output(call: Call) -> int:
     """What to reserve for the answer."""
-    if not DIALECTS[call.dialect].streams:
+    if call.dialect in _WITHOUT_OUTPUT:
         return 0
-    cap = call.max_tokens
-    most = cap if cap is not None and cap > 0 else UNSAID_OUTPUT
+    most = call.max_tokens
+    if most is None or most <= 0:
+        most = UNSAID_OUTPUT
     if (said := call.body.fields.get("n")) is not None and (answers := bytes(said)).isdigit():
         most *= int(answers[:4]) or 1
-    return min(most, _MOST_OUTPUT)
+    return most if most < _MOST_OUTPUT else _MOST_OUTPUT  # noqa: FURB136 - min() is a call

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
+import msgspec
+
 from proxy_core.errors import ConfigurationError, Overloaded
 
 __all__ = ["Admission", "AdmissionSettings", "LoopLag", "ProxyFull"]
@@ -104,6 +106,7 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._promised = -math.inf
         self._late = 0
+        self._room = self.settings.concurrent
 
     @property
     def waiting(self) -> int:
@@ -118,15 +121,14 @@ class Admission:
     def lagged(self, seconds: float) -> None:
         """A sample of how late the event loop is; LoopLag gives them."""
         self._late = self._late + 1 if seconds > self.settings.max_lag else 0
+        self._set_room()
 
     def enter(self) -> bool:
         """Take a place if there is one now."""
-        if self.in_flight < self.settings.concurrent and (
-            self._late < self.settings.late_samples or not self.in_flight
-        ):
-            self.in_flight += 1
-            return True
-        return False
+        if self.in_flight >= self._room:
+            return False
+        self.in_flight += 1
+        return True
 
     def leave(self, seconds: float | None = None) -> None:
         """Give the place back; `seconds` is how long it was held."""
@@ -138,9 +140,11 @@ class Admission:
 
     def place(self) -> Place:
         """A place for a ``with`` block, now. Raises ProxyFull."""
-        if not self.enter():
+        if self.in_flight >= self._room:
             raise self.refusal()
-        return Place(self, self._clock)
+        self.in_flight += 1
+        clock = self._clock
+        return Place(self, clock, clock())
 
     async def wait(self) -> None:
         """Wait for a place that ``enter`` did not have. Raises ProxyFull."""
@@ -184,7 +188,12 @@ class Admission:
     def retune(self, settings: AdmissionSettings) -> None:
         """Other settings from now on; who is inside stays."""
         self.settings = settings
+        self._set_room()
         self._hand_over()
+
+    def _set_room(self) -> None:
+        """How many may be inside before the next is refused: one while the loop is late."""
+        self._room = 1 if self.is_lagging else self.settings.concurrent
 
     async def __aenter__(self) -> Self:
         if not self.enter():
@@ -203,15 +212,15 @@ class Admission:
                 first.set_result(None)
 
 
-class Place:
+# A struct, since one is made for each request: it begins without a Python frame.
+
+
+class Place(msgspec.Struct, eq=False):
     """One request's place, from ``Admission.place``; given back when the block ends."""
 
-    __slots__ = ("_admission", "_began", "_clock")
-
-    def __init__(self, admission: Admission, clock: Callable[[], float]) -> None:
-        self._admission = admission
-        self._clock = clock
-        self._began = clock()
+    _admission: Admission
+    _clock: Callable[[], float]
+    _began: float
 
     def __enter__(self) -> None:
         """It is taken already."""

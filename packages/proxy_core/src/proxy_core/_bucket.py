@@ -93,8 +93,8 @@ class Bucket:
 
     def after(self, cost: int, now: int) -> int | None:
         """What `due` is once `cost` is taken; None when it doesn't fit."""
-        start = now * self.refill
-        due = (self.due if self.due > start else start) + cost * self.period
+        start, due = now * self.refill, self.due
+        due = (due if due > start else start) + cost * self.period
         return due if due - start <= self.depth else None
 
     def charge(self, due: int, cost: int) -> None:
@@ -110,12 +110,14 @@ class Bucket:
         bound through. `settled` has each use charged when it became known, which is later than
         when it was admitted and so never less; what is in flight comes on top.
         """
-        start = now * self.refill
-        self.held -= reserved
-        self.settled = (self.settled if self.settled > start else start) + used * self.period
-        due = self.due + (used - reserved) * self.period
+        period, start, settled = self.period, now * self.refill, self.settled
+        self.held = held = self.held - reserved
+        self.settled = settled = (settled if settled > start else start) + used * period
+        due = self.due + (used - reserved) * period
         if used < reserved:
-            due = min(self.due, max(due, self.settled + self.held * self.period))
+            alone = settled + held * period
+            if due < alone:
+                due = alone if alone < self.due else self.due
         self.due = due
 
     def is_idle(self, now: int) -> bool:

@@ -55,8 +55,10 @@ class Deadline(msgspec.Struct, frozen=True):
     @classmethod
     def after(cls, seconds: float, *, now: float, read_timeout: str = "") -> Self:
         """So many seconds from `now`, or as long as the client waits if that is shorter."""
-        waits = patience(read_timeout)
-        return cls(now + max(0.0, seconds if waits is None else min(seconds, waits)))
+        waits = patience(read_timeout) if read_timeout else None
+        if waits is not None and waits < seconds:
+            seconds = waits
+        return cls(now + seconds if seconds > 0.0 else now)
 
     def left(self, now: float) -> float:
         """Seconds that are left, 0 when it is over."""
@@ -71,9 +73,10 @@ class Deadline(msgspec.Struct, frozen=True):
 
         A stream has to begin in time; how long it lasts, once it talks, is for its own ``total``.
         """
-        left = max(0.0, self.at - now)
+        left = self.at - now
         if left + _ON_THE_WAY >= (own.first_byte if stream else own.total):
             return own
+        left = max(0.0, left)
         return Timeouts(
             connect=min(own.connect, left),
             first_byte=min(own.first_byte, left),

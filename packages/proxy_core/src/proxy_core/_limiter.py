@@ -8,6 +8,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from proxy_core._account import Account, refusal, what_was_used
 from proxy_core._bucket import LimiterSettings
 from proxy_core._limits import Limit, Limits, LimitState
@@ -39,7 +41,10 @@ _SWEEP = 64
 """Subjects looked at then; two more for each new one, so that a flood sweeps itself."""
 
 
-class Reservation:
+# A struct, since one is made for each request: it begins without a Python frame.
+
+
+class Reservation(msgspec.Struct, eq=False):
     """What one request was granted. Hold it with ``with`` until the answer has ended.
 
     The request itself stays counted. The slot is given back when the block ends. Tokens that
@@ -47,14 +52,11 @@ class Reservation:
     the charge, and so does a cancellation, since the upstream may have worked and will bill.
     """
 
-    __slots__ = ("_account", "_bucket", "_limiter", "_stage", "tokens")
-
-    def __init__(self, limiter: RateLimiter, account: Account, tokens: int) -> None:
-        self.tokens = tokens
-        self._limiter = limiter
-        self._account = account
-        self._bucket = account.tokens
-        self._stage = _OPEN
+    tokens: int
+    _limiter: RateLimiter
+    _account: Account
+    _bucket: Bucket | None
+    _stage: int
 
     def settle(
         self, tokens_used: int, *, output: int | None = None, money: int | None = None
@@ -72,9 +74,10 @@ class Reservation:
         if self._stage != _OPEN:
             return
         self._stage = _SETTLED
-        if self._bucket is not None:
+        bucket = self._bucket
+        if bucket is not None:
             now = int(self._limiter._clock() * 1e6 + 0.5)
-            self._bucket.settle(self.tokens, tokens_used if tokens_used > 0 else 0, now)
+            bucket.settle(self.tokens, tokens_used if tokens_used > 0 else 0, now)
 
     def lapse(self) -> None:
         """Held too long: the limiter takes the slot back, what was reserved counts as used."""
@@ -85,9 +88,10 @@ class Reservation:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._stage == _OPEN:
+        stage = self._stage
+        if stage == _OPEN:
             self.settle(0 if isinstance(error, Exception) else self.tokens)
-        if self._stage != _CLOSED:
+        if stage != _CLOSED:
             self._stage = _CLOSED
             self._limiter._close(self, self._account)
 
@@ -96,22 +100,12 @@ _Taken = tuple[int, "Bucket | Purse", int, int]
 """A line's place in Costs, the line, its window, and where it stands then."""
 
 
-class _WideReservation(Reservation):
+class _WideReservation(Reservation, eq=False):
     """One that touches more than the requests and tokens of one subject."""
 
-    __slots__ = ("_accounts", "_costs", "_taken")
-
-    def __init__(
-        self,
-        limiter: RateLimiter,
-        accounts: Sequence[Account],
-        costs: Costs,
-        taken: Sequence[_Taken],
-    ) -> None:
-        super().__init__(limiter, accounts[0], costs[1])
-        self._accounts = accounts
-        self._costs = costs
-        self._taken = taken
+    _accounts: Sequence[Account]
+    _costs: Costs
+    _taken: Sequence[_Taken]
 
     def settle(
         self, tokens_used: int, *, output: int | None = None, money: int | None = None
@@ -246,17 +240,24 @@ class RateLimiter:
             return self._reserve_all(accounts, (1, tokens, tokens - output, output, money), now)
         requests, bucket, leases = account.requests, account.tokens, account.leases
         # First, as it may settle what was lost.
-        is_full = len(leases) >= account.concurrent and self._is_full(account, now)
-        requests_due = 0 if requests is None else requests.after(1, now)
-        tokens_due = 0 if bucket is None else bucket.after(tokens, now)
-        if is_full or requests_due is None or tokens_due is None:
+        fits = len(leases) < account.concurrent or not self._is_full(account, now)
+        tokens_due = 0
+        # Bucket.after is written out, twice: this is on the path of each request.
+        if bucket is not None:
+            start, tokens_due = now * bucket.refill, bucket.due
+            tokens_due = (tokens_due if tokens_due > start else start) + tokens * bucket.period
+            fits = fits and tokens_due - start <= bucket.depth
+        if fits and requests is not None:
+            start, due = now * requests.refill, requests.due
+            due = (due if due > start else start) + requests.period
+            if fits := due - start <= requests.depth:
+                requests.due = due
+        if not fits:
             raise refusal((account,), (1, tokens, 0, 0, 0), now)
-        if requests is not None:
-            requests.due = requests_due
         if bucket is not None:
             bucket.due = tokens_due
             bucket.held += tokens
-        reservation = Reservation(self, account, tokens)
+        reservation = Reservation(tokens, self, account, bucket, _OPEN)
         leases[reservation] = now + self._lease
         self.reservations_open += 1
         return reservation
@@ -353,7 +354,8 @@ class RateLimiter:
                 line.charge(due, costs[place])
             else:  # a request is used at once
                 line.due = due
-        reservation = _WideReservation(self, accounts, costs, taken)
+        first = accounts[0]
+        reservation = _WideReservation(costs[1], self, first, None, _OPEN, accounts, costs, taken)
         for account in accounts:
             account.leases[reservation] = now + self._lease
         self.reservations_open += 1

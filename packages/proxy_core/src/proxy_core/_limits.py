@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
@@ -156,6 +157,8 @@ class Limits:
     budget: Budget | None = None
     scope: str = ""
     """What the subject is, for whoever is refused: key, user, model. Empty: it isn't told."""
+    fewest_tokens: int = field(init=False, repr=False, compare=False)
+    """The smallest amount of the limits of tokens: what needs no more of them fits each."""
 
     def __post_init__(self) -> None:
         for unit in UNITS:
@@ -165,6 +168,8 @@ class Limits:
                     f"{unit} has a limit of {limit.unit}: give Limit.parse('{limit}', {unit!r})",
                     param=unit,
                 )
+        amounts = [limit.amount for limit in self.rates[1:] if limit is not None]
+        object.__setattr__(self, "fewest_tokens", min(amounts, default=sys.maxsize))
         if self.concurrent is not None and self.concurrent < 1:
             raise ConfigurationError(
                 f"concurrent is {self.concurrent!r}: give 1 or more, or leave it out",

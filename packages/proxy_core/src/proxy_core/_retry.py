@@ -1,5 +1,7 @@
 """Whether to ask again: attempts, a budget for them, and the wait before one."""
 
+# ruff: noqa: SLF001 - a policy and its budget are two halves of one
+
 from __future__ import annotations
 
 import math
@@ -73,7 +75,16 @@ class RetryBudget:
     what is left in the long run is ``share * R``.
     """
 
-    __slots__ = ("_alive_until", "_answered", "_at", "_clock", "_tokens", "name", "settings")
+    __slots__ = (
+        "_alive_until",
+        "_answered",
+        "_at",
+        "_clock",
+        "_requests",
+        "_tokens",
+        "name",
+        "settings",
+    )
 
     def __init__(
         self,
@@ -86,7 +97,10 @@ class RetryBudget:
         self.settings = settings or RetrySettings()
         self._clock = clock
         self._tokens = self.settings.reserve
+        self._requests = 0
+        """Those that came since the last look."""
         self._answered = False
+        """Whether some upstream answered since then."""
         self._at = clock()
         self._alive_until = self._at + self.settings.alive_for
 
@@ -98,7 +112,7 @@ class RetryBudget:
 
     def request(self) -> None:
         """A request has come, not counting those that a client repeats."""
-        self._tokens = min(self.settings.reserve, self._tokens + self.settings.share)
+        self._requests += 1
 
     def answered(self, *, retried: bool = False) -> None:
         """Some upstream has answered a request; `retried`: one that had been taken a retry for."""
@@ -125,10 +139,10 @@ class RetryBudget:
         if self._answered:
             self._answered = False
             self._alive_until = now + self.settings.alive_for
-        paid = min(now, self._alive_until) - self._at
-        if paid > 0:
-            grown = self._tokens + paid * self.settings.per_second
-            self._tokens = min(self.settings.reserve, grown)
+        paid = max(0.0, min(now, self._alive_until) - self._at)
+        grown = paid * self.settings.per_second + self._requests * self.settings.share
+        self._tokens = min(self.settings.reserve, self._tokens + grown)
+        self._requests = 0
         self._at = now
 
 
@@ -171,13 +185,16 @@ class RetryPolicy:
         It adds nothing to the budget either: the client's retries and ours don't multiply.
         """
         if not repeated:
-            self.budget.request()
+            self.budget._requests += 1
             return self.settings.attempts
         return (self.settings.attempts + 1) // 2
 
     def answered(self, asked: int = 1) -> None:
         """An upstream has answered, at the attempt of this number."""
-        self.budget.answered(retried=asked > 1)
+        if asked > 1:
+            self.budget.answered(retried=True)
+        else:
+            self.budget._answered = True
 
     def again(
         self,

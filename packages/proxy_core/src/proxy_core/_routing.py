@@ -132,6 +132,8 @@ class ModelTable(Generic[_T]):
             if "*" in name
         ]
         self._patterns = sorted(patterns, key=lambda p: (-len(p.text), -len(p.prefix)))
+        self.knows: Callable[[str], bool] = self._finds if patterns else self._exact.__contains__
+        """Whether ``lookup`` finds a name."""
 
     def overlapping(self, pattern: str) -> Iterator[Match[_T]]:
         """What some name that fits `pattern` may be found under; a wildcard stays empty."""
@@ -160,6 +162,9 @@ class ModelTable(Generic[_T]):
             if end >= len(prefix) and name.startswith(prefix) and name.endswith(suffix):
                 return Match(pattern.text, name[len(prefix) : end], pattern.values)
         return None
+
+    def _finds(self, name: str) -> bool:
+        return self.lookup(name) is not None
 
     def names(self, *, patterns: bool = False) -> tuple[str, ...]:
         """The configured names in their order, with or without those that have a ``*``."""
