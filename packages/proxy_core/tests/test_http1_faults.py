@@ -738,6 +738,24 @@ async def test_idle_connections_are_closed_in_time(world: World) -> None:
 
 
 @on_each_loop
+async def test_idle_connections_are_looked_for_again(world: World) -> None:
+    """When none was left to look for, the next one that is kept has an end too."""
+    ends: asyncio.Queue[int] = asyncio.Queue()
+
+    async def play(wire: Wire, number: int) -> None:
+        await wire.request()
+        await wire.say(OK)
+        assert await wire.reader.read() == b""
+        ends.put_nowait(number)
+
+    server = await world.upstream(play)
+    client = world.client(PoolLimits(keep_alive_for=0.05))
+    for number in range(3):
+        await ask(client, server.url)
+        assert await asyncio.wait_for(ends.get(), 2) == number
+
+
+@on_each_loop
 async def test_no_more_than_the_limit_are_kept(world: World) -> None:
     """And none at all where none may be."""
     for keep, left in ((2, 2), (0, 0)):

@@ -513,6 +513,16 @@ async def test_the_limits_of_the_phases_are_not_mixed_up(world: World) -> None:
 
 
 @each_way
+async def test_the_shorter_limit_counts_from_the_first_byte(world: World) -> None:
+    """Who waits with patience for the first byte has none for silence behind it."""
+    client = world.client()
+    server = await world.upstream(says(HEAD, 0.1, CHUNK, 5.0))
+    begun = time.monotonic()
+    assert await phase_of(client, server, first_byte=5, between_events=0.05) == "between_events"
+    assert 0.14 < time.monotonic() - begun < 2
+
+
+@each_way
 async def test_a_drip_is_bounded_by_the_total(world: World) -> None:
     """Bytes that always come in time don't make an answer that never ends."""
     client = world.client()

@@ -149,6 +149,23 @@ def test_what_stands_between_text_and_noise_is_checked(instead: bytes) -> None:
         TAP.assert_same(pieces, keep_usage=False)
 
 
+@pytest.mark.parametrize("template", TAP.TEMPLATES[:6])
+def test_an_event_that_lacks_a_quote_is_malformed(template: bytes) -> None:
+    """It begins and ends as the others do, but both take the same quote for theirs."""
+    like, other = event(template, b"one"), event(template.replace(b'"@"', b'"'), b"")
+    for pieces in ([like, like, other], [like, other, like]):
+        TAP.assert_same(pieces, keep_usage=False)
+
+
+@pytest.mark.parametrize("size", [0, 2000])
+def test_text_and_noise_may_stand_far_apart(size: int) -> None:
+    """However much is between them, events that come alone are what they are among others."""
+    between = b'"logprobs":"' + b"x" * size + b'",'
+    template = TAP.TEMPLATES[0].replace(b'"logprobs":null,', between)
+    pieces = [event(template, b"%d" % number) for number in range(3)]
+    TAP.assert_same([*pieces, b"".join(pieces), *pieces], keep_usage=False)
+
+
 def test_a_text_that_stands_twice_is_not_learned_from() -> None:
     """Of two equal strings it isn't known which is the text: the other may differ next."""
     template = b'{"id":"%b","model":"m","choices":[{"delta":{"content":"@"}}]}'

@@ -143,6 +143,24 @@ async def test_a_closed_stream_gives_nothing_more(call: Call) -> None:
     assert await stream.body.pour(lambda _: False)
 
 
+async def test_a_stream_that_is_closed_while_it_is_read_gives_nothing_more(call: Call) -> None:
+    """What was under way then is the last that is given, also when it is the first content."""
+    stream, taken = Stream(call, []), Taken(2)
+
+    async def reads() -> AsyncGenerator[bytes, None]:
+        yield ROLE
+        await stream.body.aclose()
+        yield EVENT % b"a"
+        yield EVENT % b"b"
+
+    response = HttpResponse(200, [], reads(), 10_000)
+    tap = CHAT.tap(call, stream.reply.usage)
+    stream.body = Tapped(response, tap, stream.reply, stream.signed.append)
+    assert not await stream.body.pour(taken)
+    assert await stream.body.pour(taken)
+    assert len(taken.got) == 2
+
+
 class Upstream:
     """Sends its head at once and each further piece when it is told to."""
 

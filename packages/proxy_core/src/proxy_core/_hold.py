@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
 from proxy_core._tapped import poured
@@ -42,9 +42,13 @@ class _Continued(AsyncGenerator[bytes, None]):
         self._begun = begun
         self._rest = rest
 
-    async def __anext__(self) -> bytes:
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        # What is awaited is the rest's own: no frame of ours stands between for each piece.
+        return self._first() if self._begun else self._rest.__anext__()
+
+    async def _first(self) -> bytes:
         begun, self._begun = self._begun, b""
-        return begun or await self._rest.__anext__()
+        return begun
 
     async def pour(self, sink: Callable[[bytes], bool]) -> bool:
         """See Tapped."""

@@ -42,7 +42,17 @@ class Tapped(AsyncGenerator[bytes, None]):
     ``reply`` learns when there is content. ``sign`` is told each UpstreamError before it is raised.
     """
 
-    __slots__ = ("_has_ended", "_is_over", "_reply", "_response", "_sign", "_sink", "_tap")
+    __slots__ = (
+        "_flows",
+        "_has_ended",
+        "_is_over",
+        "_next",
+        "_reply",
+        "_response",
+        "_sign",
+        "_sink",
+        "_tap",
+    )
 
     def __init__(
         self,
@@ -52,10 +62,13 @@ class Tapped(AsyncGenerator[bytes, None]):
         sign: Callable[[UpstreamError], None],
     ) -> None:
         self._response = response
+        self._next = response.body.__anext__
         self._tap = tap
         self._reply = reply
         self._sign = sign
         self._sink: Sink
+        self._flows = False
+        """Whether content has come and no end was seen: a piece is then read and given, no more."""
         self._has_ended = False
         """Whether the upstream's body was read to its end."""
         self._is_over = False
@@ -66,7 +79,7 @@ class Tapped(AsyncGenerator[bytes, None]):
         # Who comes again has taken what was given before.
         self._reply.given = self._tap.done
         try:
-            while not await self._at_end():
+            while self._flows or not await self._at_end():
                 if await self._response.pour(self._pass_on):
                     owed = self._end()
                     if owed:
@@ -78,12 +91,15 @@ class Tapped(AsyncGenerator[bytes, None]):
         return True
 
     async def __anext__(self) -> bytes:
-        self._reply.given = self._tap.done
+        tap = self._tap
+        if not self._flows:  # else there was no last event yet
+            self._reply.given = tap.done
         try:
-            while not await self._at_end():
+            while self._flows or not await self._at_end():
                 try:
-                    passed = self._tap.feed(await self._response.body.__anext__())
-                    self._note_content()
+                    passed = tap.feed(await self._next())
+                    if not self._flows or tap.done or tap.failure is not None:
+                        self._look()
                 except StopAsyncIteration:
                     passed = self._end()
                 if passed:
@@ -96,32 +112,40 @@ class Tapped(AsyncGenerator[bytes, None]):
         return await self.__anext__()
 
     async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> bytes:
+        self._flows = False
         self._is_over = True
         raise typ if val is None else val
 
     async def aclose(self) -> None:
         """Read no more of it."""
+        self._flows = False
         self._is_over = True
 
     def _pass_on(self, data: bytes) -> bool:
         tap = self._tap
         passed = tap.feed(data)
-        if self._reply.content_at is None:
-            self._note_content()
+        if self._flows and not tap.done and tap.failure is None:
+            return not passed or self._sink(passed)
+        self._look()
         taken = not passed or self._sink(passed)
         if tap.done:
             self._reply.given = taken
         return taken and tap.failure is None and not tap.done
 
-    def _note_content(self) -> None:
-        if self._reply.content_at is None and self._tap.has_content:
-            self._reply.content_at = time.monotonic()
+    def _look(self) -> None:
+        """See whether there is content, and whether this was the end."""
+        tap, reply = self._tap, self._reply
+        if reply.content_at is None and tap.has_content:
+            reply.content_at = time.monotonic()
+        is_over = self._is_over or tap.done or tap.failure is not None
+        self._flows = reply.has_content and not is_over
 
     def _end(self) -> bytes:
         """The upstream's body has ended: what the client is owed."""
         self._has_ended = True
         owed = self._tap.end()
-        self._note_content()
+        self._look()
+        self._flows = False
         return owed
 
     async def _at_end(self) -> bool:
@@ -137,6 +161,7 @@ class Tapped(AsyncGenerator[bytes, None]):
         return self._is_over
 
     def _break(self, failure: UpstreamError) -> NoReturn:
+        self._flows = False
         self._is_over = True
         self._sign(failure)
         raise failure

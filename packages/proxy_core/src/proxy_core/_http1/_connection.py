@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import ClassVar, Final
@@ -81,21 +82,33 @@ class Connection(Waiting):
             and time.monotonic() - self._sent_at < self.tells_within
         )
 
-    def send(self, head: bytes, body: bytes, now: float, *, is_head: bool) -> None:
-        """Write a request: at once, or the rest as the socket takes it."""
+    def ask(
+        self, head: bytes, body: bytes, now: float, limit: float, until: float, *, is_head: bool
+    ) -> asyncio.Future[bool]:
+        """Write a request: at once, or the rest as the socket takes it.
+
+        Done when the head has come, or an error: see ``error`` if there is no ``status`` then. It
+        may take ``limit`` seconds after all was sent, but not last beyond ``until``. While a large
+        request is being sent, each part that the upstream takes gives it ``limit`` seconds more.
+        Who stops waiting has no more use for the connection.
+        """
         self._is_idle = False
         self._held = 0
         self._sent_at = now
+        self._limit = limit
         self.parser.expect(is_head=is_head)
+        due = now + limit
+        waiter = self._awaited("first_byte", due, until, min(due, until))
         if self.error is not None or self._transport.is_closing():
             self._end(None)
         else:
             self._write(head, body)
+        return waiter
 
     def take(self) -> bytes:
         """All of the body that has come and was not taken."""
         parts = self.parser.parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        data = b"".join(parts)  # no copy where there is one
         parts.clear()
         self._held = 0
         if self._is_paused:
@@ -139,7 +152,7 @@ class Connection(Waiting):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Parse what was read, and wake whoever waits for it."""
+        """Parse what was read, and give it on, or wake whoever waits for it."""
         if self.error is not None:
             return
         parser = self.parser
@@ -150,12 +163,22 @@ class Connection(Waiting):
             self._fail(UpstreamDisconnected(f"{_BROKE}: {error}"))
             self._transport.abort()
             return
-        sink = self._sink
-        if sink is not None and parser.parts:
-            self._feed_sink(sink)
+        sink, parts = self._sink, parser.parts
+        if sink is not None and parts:
+            self._heard_at = time.monotonic()
+            self._held = 0
+            data = b"".join(parts)
+            parts.clear()
+            try:
+                goes_on = sink(data)
+            except Exception as error:  # noqa: BLE001 - it is raised where the body is read
+                self._break(error)
+                return
+            if parser.complete or not goes_on:
+                self._wake(goes_on)
             return
         self._held += nbytes
-        if parser.parts or parser.complete or parser.status != had_head:
+        if parts or parser.complete or parser.status != had_head:
             self._wake()
         if self._is_idle and parser.surplus:
             self.abort()

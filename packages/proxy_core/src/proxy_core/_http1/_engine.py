@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
 import time
 from collections.abc import Callable
@@ -41,6 +40,8 @@ class Http1Engine:
         self._pool: Pool[Connection]
         self._wheel: Wheel
         self._sweep: _Sweep
+        self._is_sweeping = False
+        """Whether it is known when to look for what was idle for too long."""
         self._emptied: asyncio.Future[None] | None = None
         self._is_closed = False
 
@@ -97,7 +98,8 @@ class Http1Engine:
         ticket = pool.keep(connection.origin, connection, now)
         if ticket is not None or pool.evicted:
             self._wake(ticket)
-        if self._sweep.deadline == math.inf:
+        if not self._is_sweeping:
+            self._is_sweeping = True
             self._wheel.set(self._sweep, now + self._limits.keep_alive_for)
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -109,6 +111,7 @@ class Http1Engine:
         self._loop = loop
         self._wheel = Wheel(loop)
         self._sweep = _Sweep(self._swept)
+        self._is_sweeping = False
         self._pool = Pool(
             connections=limits.connections,
             per_origin=limits.connections_per_origin,
@@ -187,6 +190,7 @@ class Http1Engine:
     def _swept(self) -> None:
         soonest = self._pool.expire(time.monotonic())
         self._wake(None)
+        self._is_sweeping = soonest is not None
         if soonest is not None:
             self._wheel.set(self._sweep, soonest)
 

@@ -58,17 +58,16 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
             connection = await engine.connection(target, timeouts, until)
             now = time.monotonic()
         self._connection = connection
-        is_head = request.method == "HEAD"
+        body, limit, is_head = request.body, timeouts.first_byte, request.method == "HEAD"
         try:
-            connection.send(head, request.body, now, is_head=is_head)
-            await connection.answers(timeouts.first_byte, until)
+            await connection.ask(head, body, now, limit, until, is_head=is_head)
             if not connection.parser.status:
                 if connection.was_dead:
                     self._connection = None
                     connection = await engine.replaced(connection, target, timeouts, until)
                     self._connection = connection
-                    connection.send(head, request.body, time.monotonic(), is_head=is_head)
-                    await connection.answers(timeouts.first_byte, until)
+                    now = time.monotonic()
+                    await connection.ask(head, body, now, limit, until, is_head=is_head)
                 connection.check()
         except BaseException:
             if self._connection is not None:
@@ -76,8 +75,9 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
             raise
         parser = connection.parser
         self.status, self._head = parser.status, parser.head
-        self._left = until - time.monotonic()
-        self._limit, self._phase = timeouts.first_byte, "first_byte"
+        if not parser.complete:
+            self._left = until - time.monotonic()
+            self._limit, self._phase = limit, "first_byte"
         engine.open.add(self)
         return self
 
@@ -87,10 +87,10 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        connection, self._connection = self._connection, None
-        engine = self._engine
+        engine, connection = self._engine, self._connection
         engine.open.discard(self)
         if connection is not None:
+            self._connection = None
             engine.give_back(connection)
 
     # the answer
@@ -115,8 +115,8 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
         if connection is None or not connection.parser.complete:
             return await super().read(cap)
         whole = connection.take()
-        self.held_bytes += len(whole)
-        if self.held_bytes > cap:
+        held = self.held_bytes = self.held_bytes + len(whole)
+        if held > cap:
             raise UpstreamProtocolError(f"the upstream's answer is larger than {cap} bytes")
         return whole
 

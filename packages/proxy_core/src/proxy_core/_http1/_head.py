@@ -6,13 +6,19 @@ is folded.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from proxy_core._types import Headers
 
 __all__ = ["Head"]
 
 
+_FIELDS: Final = re.compile(rb"([^:]++):([^\r]*+)\r\n").findall
+
+
 class Head:
-    """Status line and headers, without the empty line at the end."""
+    """Status line and headers, each with its line end, without the empty line behind them."""
 
     __slots__ = ("lower", "raw")
 
@@ -20,30 +26,18 @@ class Head:
         self.raw = raw
         self.lower = raw.lower()
 
-    def values(self, name: bytes) -> list[bytes]:
-        """All of a header, in their order. ``name`` is lower-case."""
-        lower, raw, found = self.lower, self.raw, []
-        field = b"\r\n" + name + b":"
-        start = lower.find(field)
-        while start >= 0:
-            end = lower.find(b"\r\n", start + 2)
-            value = raw[start + len(field) : end if end >= 0 else len(raw)]
-            found.append(value.strip(b" \t"))
-            start = lower.find(field, start + len(field))
-        return found
-
     def first(self, name: bytes) -> bytes:
         """The first of a header, empty when there is none. ``name`` is lower-case."""
-        field = b"\r\n" + name + b":"
-        start = self.lower.find(field)
-        if start < 0:
+        field, lower = b"\r\n" + name + b":", self.lower
+        at = lower.find(field)
+        if at < 0:
             return b""
-        start += len(field)
-        end = self.lower.find(b"\r\n", start)
-        return self.raw[start : end if end >= 0 else None].strip(b" \t")
+        at += len(field)
+        return self.raw[at : lower.find(b"\r", at)].strip(b" \t")
 
     @property
     def headers(self) -> Headers:
         """Lower-case names and values, in their order."""
-        pairs = [line.partition(b":") for line in self.raw.split(b"\r\n")[1:]]
-        return [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
+        raw = self.raw
+        fields = _FIELDS(raw, raw.index(b"\n") + 1)
+        return [(name.lower(), value.strip(b" \t")) for name, value in fields]

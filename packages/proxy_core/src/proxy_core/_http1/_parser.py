@@ -18,6 +18,8 @@ __all__ = ["MOST_HEADERS", "MOST_HEAD_BYTES", "BadAnswer", "ResponseParser"]
 MOST_HEAD_BYTES: Final = 32 * 1024
 """Of all heads of one answer, the interim ones included, and of what lies between two chunks."""
 MOST_HEADERS: Final = 100
+_VERSIONS: Final = (b"HTTP/1.1", b"HTTP/1.0")
+_BODILESS: Final = frozenset({204, 304})
 
 
 class BadAnswer(Exception):
@@ -60,6 +62,8 @@ class ResponseParser:
         self.surplus = False
         """Whether more came than the answer: the connection is of no more use."""
         self._is_head = False
+        self._begun = b""
+        self._head_at = 0
         self._quiet = 0
         self._why = ""
         self.expect(is_head=False)
@@ -75,11 +79,10 @@ class ResponseParser:
         if self._is_head:  # llhttp still waits for the body that its length told of
             self._llhttp = httptools.HttpResponseParser(self)
         self._is_head = is_head
-        self.parts.clear()
+        if self.parts:  # nobody has taken the last body
+            self.parts.clear()
         self.status = 0
         self.complete = False
-        self._begun = b""
-        self._head_at = 0
 
     def feed(self, data: memoryview) -> None:
         """Take what was read. Raises BadAnswer; what came before the fault can still be had."""
@@ -89,12 +92,11 @@ class ResponseParser:
         if self.complete:
             self.surplus = True
             return
-        had = len(self.parts)
         try:
             self._llhttp.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._stop(error)
-        if len(self.parts) > had or self.complete:
+        if self.parts or self.complete:
             self._quiet = 0
             return
         self._quiet += len(data)
@@ -113,20 +115,12 @@ class ResponseParser:
             )
 
     def _feed_head(self, data: memoryview) -> None:
-        had = len(self._begun)
-        if had + len(data) <= MOST_HEAD_BYTES:
-            self._begun += data
-            self._run(data)
-            return
-        room = MOST_HEAD_BYTES - had
-        if room:
-            self._begun += data[:room]
-            self._run(data[:room])
-        if not self.status:
-            raise BadAnswer(f"the head of its answer is larger than {MOST_HEAD_BYTES} bytes")
-        self.feed(data[room:])
-
-    def _run(self, data: memoryview) -> None:
+        rest = None
+        begun = self._begun + data
+        if len(begun) > MOST_HEAD_BYTES:
+            room = MOST_HEAD_BYTES - len(self._begun)
+            data, rest = data[:room], data[room:]
+        self._begun = begun
         try:
             self._llhttp.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -134,6 +128,10 @@ class ResponseParser:
         if self._is_head and self.parts:
             self.parts.clear()
             self.surplus = True
+        if rest is not None:
+            if not self.status:
+                raise BadAnswer(f"the head of its answer is larger than {MOST_HEAD_BYTES} bytes")
+            self.feed(rest)
 
     def _stop(self, error: Exception) -> None:
         if not self.complete:
@@ -150,22 +148,22 @@ class ResponseParser:
     def on_headers_complete(self) -> None:
         """Judge the head, and how its body ends."""
         begun, start = self._begun, self._head_at
-        end = begun.find(b"\r\n\r\n", start)
+        end = begun.find(b"\r\n\r\n", start) + 2
         head = Head(begun[start:end])
-        version = head.raw[:8]
-        if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
+        if not head.raw.startswith(_VERSIONS):
             self._refuse("its answer is not of HTTP/1.1 or does not begin with it")
-        if head.raw.count(b"\r\n") > MOST_HEADERS:
+        if head.raw.count(b"\r\n") > MOST_HEADERS + 1:
             self._refuse(f"it sent more than {MOST_HEADERS} headers")
         status = self._llhttp.get_status_code()
         if status < 200:
             self._skip(status)
-            self._head_at = end + 4
+            self._head_at = end + 2
             return
-        self._frame(status, head, version)
+        self._frame(status, head)
         self.head = head
         self.status = status
         self._begun = b""
+        self._head_at = 0
         if self._is_head:
             self.on_message_complete()
 
@@ -183,17 +181,22 @@ class ResponseParser:
         if not self._llhttp.should_keep_alive():
             self._refuse("its interim answer ends the connection")
 
-    def _frame(self, status: int, head: Head, version: bytes) -> None:
+    def _frame(self, status: int, head: Head) -> None:
         lower = head.lower
         is_framed = b"\r\ncontent-length:" in lower
-        if b"\r\ntransfer-encoding:" in lower:
-            codings = head.values(b"transfer-encoding")
-            if len(codings) > 1 or codings[0].lower() != b"chunked" or version != b"HTTP/1.1":
+        codings = lower.count(b"\r\ntransfer-encoding:")
+        if codings:
+            is_chunked = codings == 1 and head.first(b"transfer-encoding").lower() == b"chunked"
+            if not is_chunked or lower.startswith(b"http/1.0"):
                 self._refuse("its transfer-encoding is not chunked")
             is_framed = True
-        self.until_close = not (is_framed or self._is_head or status in {204, 304})
-        # A 204 has no body, but one that is announced may come: better not to read on behind it.
-        self.keep_alive = not self.until_close and not (status == 204 and is_framed)
+        if is_framed:
+            self.until_close = False
+            # A 204 has no body, but one that is announced may come: better not to read behind it.
+            self.keep_alive = status != 204
+        else:
+            self.keep_alive = self._is_head or status in _BODILESS
+            self.until_close = not self.keep_alive
 
     def _refuse(self, why: str) -> NoReturn:
         self._why = why

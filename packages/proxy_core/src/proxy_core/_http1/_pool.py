@@ -108,9 +108,9 @@ class Pool(Generic[C]):
                 if ticket.origin == origin:
                     ticket.connection = connection
                     return self._grant(ticket)
-        if self._most_idle <= 0:
-            return self._close(origin, connection)
         if self._idle_count >= self._most_idle:
+            if self._most_idle <= 0:
+                return self._close(origin, connection)
             self._evict_oldest()
         idle = self._idle.get(origin)
         if idle is None:

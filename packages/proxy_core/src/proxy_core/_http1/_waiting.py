@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from typing import Final
 
 from proxy_core._http1._line import Line
 from proxy_core._http1._parser import ResponseParser
@@ -15,11 +16,14 @@ from proxy_core.errors import UpstreamError
 
 __all__ = ["Waiting"]
 
+_NEVER: Final = math.inf
+
 
 class Waiting(Line):
     """What is known of an answer that comes, and who is told of it."""
 
     __slots__ = (
+        "_due",
         "_heard_at",
         "_held",
         "_limit",
@@ -27,6 +31,7 @@ class Waiting(Line):
         "_phase",
         "_sent_at",
         "_sink",
+        "_then",
         "_until",
         "_waiter",
         "_wheel",
@@ -46,22 +51,10 @@ class Waiting(Line):
         """Whom pieces of the body are given to at once."""
         self._phase = "first_byte"
         self._held = 0
-        self._sent_at = self._limit = self._until = self._heard_at = 0.0
-
-    def answers(self, limit: float, until: float) -> asyncio.Future[bool]:
-        """Done when the head has come, or an error: see ``error`` if there is no ``status`` then.
-
-        It may take ``limit`` seconds after all was sent, but not last beyond ``until``. While a
-        large request is being sent, each part that the upstream takes gives it ``limit`` seconds
-        more. Who stops waiting has no more use for the connection.
-        """
-        self._limit, self._until = limit, until
-        waiter = self._waiter = self._loop.create_future()
-        if self.error is None:
-            self._be_patient(self._sent_at)
-        else:
-            waiter.set_result(True)
-        return waiter
+        self._heard_at = 0.0
+        """When the sink was last given a piece; 0 before the first one."""
+        self._sent_at = self._limit = self._due = self._until = 0.0
+        self._then = _NEVER
 
     def check(self) -> None:
         """Raise what ended the wait for a head, if none came."""
@@ -70,16 +63,12 @@ class Waiting(Line):
 
     async def more(self, limit: float, phase: str) -> None:
         """Wait ``limit`` seconds for more of the body, its end or an error."""
-        if self._waiter is not None:
-            raise RuntimeError("the answer is already being read")
-        self._waiter = self._loop.create_future()
-        self._phase = phase
-        self._wheel.set(self, time.monotonic() + limit)
+        due = time.monotonic() + limit
+        waiter = self._awaited(phase, due, _NEVER, due)
         try:
-            await self._waiter
+            await waiter
         except BaseException:
-            self._waiter = None
-            self.deadline = math.inf
+            self._forget_waiter()
             raise
 
     async def pour(
@@ -91,66 +80,50 @@ class Waiting(Line):
         come before ``until``. False as soon as the sink was; True at the end of the body, or when
         there is an error. What the sink raises is raised.
         """
-        if self._waiter is not None:
-            raise RuntimeError("the answer is already being read")
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._waiter, self._sink = waiter, sink
-        now = self._heard_at = time.monotonic()
-        self._limit, self._until, self._phase = then, until, phase
-        if until - now <= limit:
-            limit, self._phase = until - now, "total"
-        self._wheel.set(self, now + limit)
+        now = time.monotonic()
+        look_at = min(now + min(limit, then), until)
+        waiter = self._awaited(phase, now + limit, until, look_at)
+        self._sink, self._then = sink, then
         try:
             return await waiter
         except BaseException:
-            self._waiter = self._sink = None
-            self.deadline = math.inf
+            self._forget_waiter()
             raise
 
     def ring(self) -> None:
         """See the deadline pass. While a sink is fed, the pieces move it on without a word."""
         if self._waiter is None:
             return
-        if self._sink is not None and self._phase == "between_events":
-            deadline = min(self._heard_at + self._limit, self._until)
-            if deadline > time.monotonic():
-                self._wheel.set(self, deadline)
-                return
-            if deadline == self._until:
-                self._phase = "total"
-        self._fail(timed_out(self._phase))
+        due, phase, now = self._due, self._phase, time.monotonic()
+        if self._heard_at:
+            due, phase = self._heard_at + self._then, "between_events"
+        deadline = min(due, self._until)
+        if deadline > now:
+            # The first piece may come right now, and the next one be late that much later.
+            self._wheel.set(self, min(deadline, now + self._then))
+        else:
+            self._fail(timed_out("total" if self._until <= due else phase))
 
-    def _feed_sink(self, sink: Callable[[bytes], bool]) -> None:
-        self._heard_at = now = time.monotonic()
-        if self._phase != "between_events":
-            # Only the first piece is waited for in another way.
-            self._phase = "between_events"
-            self._wheel.set(self, min(now + self._limit, self._until))
-        parts = self.parser.parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self._held = 0
-        try:
-            goes_on = sink(data)
-        except Exception as error:  # noqa: BLE001 - it is raised where the body is read
-            waiter = self._waiter
-            self._waiter = self._sink = None
-            self.deadline = math.inf
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(error)
-            return
-        if not goes_on or self.parser.complete:
-            self._wake(goes_on)
+    def _awaited(
+        self, phase: str, due: float, until: float, look_at: float
+    ) -> asyncio.Future[bool]:
+        """What is done when there is news.
 
-    def _be_patient(self, now: float) -> None:
-        deadline, self._phase = now + self._limit, "first_byte"
-        if self._until <= deadline:
-            deadline, self._phase = self._until, "total"
-        self._wheel.set(self, deadline)
+        The deadline is ``due`` in this phase and ``until`` in all. At ``look_at``, before which
+        nothing can be late, it is looked at.
+        """
+        if self._waiter is not None:
+            raise RuntimeError("the answer is already being read")
+        self._phase, self._due, self._until = phase, due, until
+        self._heard_at = 0.0
+        waiter = self._waiter = self._loop.create_future()
+        self._wheel.set(self, look_at)
+        return waiter
 
     def _taken(self) -> None:
         if self._waiter is not None and not self.parser.status:
-            self._be_patient(time.monotonic())
+            self._due = time.monotonic() + self._limit
+            self._wheel.set(self, min(self._due, self._until))
 
     def _fail(self, error: UpstreamError) -> None:
         """Nothing more will come; what has come is still there to be read."""
@@ -163,6 +136,17 @@ class Waiting(Line):
         waiter = self._waiter
         if waiter is not None:
             self._waiter = self._sink = None
-            self.deadline = math.inf
+            self.deadline = _NEVER
             if not waiter.done():  # it may have been cancelled
                 waiter.set_result(found)
+
+    def _break(self, error: Exception) -> None:
+        """The sink has failed: its error is raised where the body is read."""
+        waiter = self._waiter
+        self._forget_waiter()
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+
+    def _forget_waiter(self) -> None:
+        self._waiter = self._sink = None
+        self.deadline = _NEVER

@@ -92,11 +92,11 @@ class EventTap(ABC):
 
     def _note_said(self, size: int = 0) -> None:
         """So many bytes more were said."""
-        self._said += size
-        usage = self._usage
+        self._said = said = self._said + size
         self.has_content = True
+        usage = self._usage
         usage.reported = False  # a report that came before this text did not count it
-        usage.output_tokens = max(usage.output_tokens, estimate_tokens(self._said))
+        usage.output_tokens = max(usage.output_tokens, estimate_tokens(said))
 
 
 def unreadable(error: Exception) -> UpstreamProtocolError:

@@ -27,7 +27,11 @@ _TEXTS: Final = re.compile(
     rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
     rb'[^"\\\x01-\x1f]*+)*+'
 )
-_TEXT: Final = re.compile(_TEXTS.pattern.replace(rb"\x01", rb"\x00"))
+# One text, then what stands between it and its noise, and the noise; or nothing. All in one line:
+# of a read with many events no more than the first one is looked at.
+_INNER: Final = re.compile(
+    b"(" + _TEXTS.pattern.replace(rb"\x01", rb"\x00") + rb')(".*"(?=[0-9A-Za-z])|)[0-9A-Za-z]*+'
+).fullmatch
 _NOISES: Final = re.compile(rb"\x01[0-9A-Za-z]*+\x00")
 _QUOTE: Final = b'"'
 
@@ -37,7 +41,7 @@ their texts (an empty one says nothing). No class: one is made for each read."""
 
 
 Lone = tuple[bytes, int]
-"""One event: what goes on to the client, and the bytes of JSON of its text."""
+"""One event: what goes on to the client, and the bytes of its text, without the quotes."""
 
 
 class Form:
@@ -48,16 +52,18 @@ class Form:
         "_joint",
         "_keep",
         "_mark",
+        "_middle",
         "_new",
         "_new_joint",
         "_noise_after",
-        "_size_before",
+        "_told",
         "before",
     )
 
     def __init__(self, told: list[bytes], passed: list[bytes], noise_after: bytes) -> None:
         self.before, self._after = told
-        self._size_before = len(self.before)
+        self._told = told
+        self._middle = slice(len(self.before), -len(self._after))
         self._joint = self._after + self.before
         self._mark = self.before[-_MARK:]
         self._keep = len(self._joint) - len(self._mark)
@@ -86,25 +92,16 @@ class Form:
 
     def lone(self, data: bytes) -> Lone | None:
         """One such event that is all of ``data``; None where it is none, or not all."""
-        start, after = self._size_before, self._after
-        end = len(data) - len(after)
-        if start > end or not data.startswith(self.before) or not data.endswith(after):
+        inner = data[self._middle]
+        match = _INNER(inner)
+        if match is None or match[2] != self._noise_after:
             return None
-        match = _TEXT.match(data, start, end)
-        text_end = match.end() if match else start
-        noise_after = self._noise_after
-        if noise_after:
-            if not data.startswith(noise_after, text_end):
-                return None
-            if not data[text_end + len(noise_after) : end].isalnum():
-                return None
-        elif text_end != end:
+        # Last, since a long read is no single event, and is copied here.
+        if inner.join(self._told) != data:
             return None
-        if not data.isascii() and not is_text(data):
+        if not (inner.isascii() or is_text(inner)):
             return None
-        new, new_after = self._new
-        said = text_end - start
-        return new + data[start:end] + new_after, said + 2 if said else 0
+        return inner.join(self._new), match.end(1)
 
     def run(self, buffer: bytes, at: int) -> Run | None:
         """The run that begins at ``at``, where ``before`` stands; None where none is to be seen."""

@@ -53,7 +53,7 @@ class _Delta(msgspec.Struct, gc=False):
             self.refusal,
             self.audio,
         )
-        return [part for part in parts if part is not _NOTHING and _size(part)]
+        return [part for part in filter(None, parts) if _size(part)]
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -95,7 +95,7 @@ class StreamTap(EventTap):
     and then it must be raised. ``done`` is True after ``[DONE]``.
     """
 
-    __slots__ = ("_finished", "_form", "_keep_usage", "_lessons", "_mender", "_seen")
+    __slots__ = ("_awaited", "_finished", "_form", "_keep_usage", "_lessons", "_mender", "_seen")
 
     def __init__(
         self,
@@ -116,22 +116,32 @@ class StreamTap(EventTap):
         self._seen: tuple[int, ...] = ()
         self._finished: tuple[int, ...] = ()
         self._form: Form | None = None
+        self._awaited: Form | None = None
+        """The same where a read may be one event of it: nothing waits for its end, or was one."""
         self._lessons = lessons
         self._mender = Mender() if is_chat else None
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for what was read from the upstream."""
-        form, splitter = self._form, self._splitter
-        if form is not None and splitter.at == len(splitter.buffer) and not self.done:
-            lone = form.lone(data)
-            if lone is not None and self.failure is None:
-                if lone[1]:
-                    self._note_said(lone[1])
-                self._lessons = _LESSONS
-                return lone[0]
-        return super().feed(data)
+        form = self._awaited
+        lone = form.lone(data) if form is not None else None
+        if lone is None:
+            return self._read(data)
+        passed, said = lone
+        if said:
+            self._note_said(said + 2)
+        self._lessons = _LESSONS
+        return passed
+
+    def _read(self, data: bytes) -> bytes:
+        passed = super().feed(data)
+        splitter = self._splitter
+        is_clear = splitter.at == len(splitter.buffer) and not self.done and self.failure is None
+        self._awaited = self._form if is_clear else None
+        return passed
 
     def _break(self) -> UpstreamError | None:
+        self._awaited = None
         return None if self._is_whole() else _unfinished()
 
     def _is_whole(self) -> bool:
