@@ -53,7 +53,7 @@ class Line:
 LINES = (
     Line(
         "proxy_api/_journey.py",
-        "reservation.settle(spent.tokens, output=spent.output, money=spent.money)",
+        "reservation.settle(tokens, output=output, money=money)",
         "the tokens that were reserved and not used",
         "answer_gives and whole",
     ),
@@ -65,7 +65,7 @@ LINES = (
     ),
     Line(
         "proxy_api/_journey.py",
-        "house.ledger.record(record.request_id, key.id, reply.usage)",
+        "house.ledger.record(record.request_id, record.key.id, reply.usage)",
         "the ledger's row",
         "answer_gives and whole",
     ),
@@ -101,7 +101,7 @@ LINES = (
     ),
     Line(
         "proxy_api/_recorder.py",
-        "self._observe(finished)",
+        "self._recorder.observer(self._finished(error))",
         "the request in flight",
         "answer_gives and whole",
     ),

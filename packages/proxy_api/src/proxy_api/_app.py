@@ -49,24 +49,23 @@ class GatewayApp(FastAPI):
     surfaces: Surfaces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._has_short_way():
-            path, is_post = scope["path"], scope["method"] == "POST"
+        # No scope but that of a request has a method.
+        if (
+            scope.get("method") == "POST"
+            and not self.user_middleware
+            and "build_middleware_stack" not in self.__dict__
+            and type(self).build_middleware_stack is _ITS_OWN_STACK
+        ):
+            path = scope["path"]
             surface = self.surfaces.exact.get(path)
-            if surface is not None and is_post:
+            if surface is not None:
                 await surface(scope, receive, send)
                 return
-            if is_post and (found := self.surfaces.find(path)) is not None:
+            if (found := self.surfaces.find(path)) is not None:
                 row, model = found
                 await row.chosen(scope)(scope, receive, send, model)
                 return
         await super().__call__(scope, receive, _with_request_id(send))
-
-    def _has_short_way(self) -> bool:
-        return (
-            not self.user_middleware
-            and "build_middleware_stack" not in self.__dict__
-            and type(self).build_middleware_stack is _ITS_OWN_STACK
-        )
 
 
 def create_app(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
 import msgspec
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
 from proxy_api._face import Face
 from proxy_api._kept_files import may_name_files, with_own_files
@@ -22,18 +22,32 @@ if TYPE_CHECKING:
     from proxy_api._keys import Key
     from proxy_api._snapshot import Snapshot
 
-__all__ = ["ADMIN_SOCKET", "CLIENT_GONE", "Arrival", "ClientGone", "Departure", "GoneSignal"]
+__all__ = [
+    "ADMIN_SOCKET",
+    "CLIENT_GONE",
+    "KNOWN_HEAD",
+    "Arrival",
+    "ClientGone",
+    "Departure",
+    "GoneSignal",
+]
 
 CLIENT_GONE: Final = "llm_proxy.client_gone"
 """The ASGI extension under which our protocol class offers a GoneSignal."""
+KNOWN_HEAD: Final = "llm_proxy.known_head"
+"""The ASGI extension under which it offers what it knows of the request's headers, or None."""
 ADMIN_SOCKET: Final = "llm_proxy.admin_socket"
 """The ASGI extension that a request has which came by the admin socket."""
 
+_LEFT: Final = "http.disconnect"
 _JSON: Final = b"application/json"
 _ASKED: Final = frozenset({CACHE_PROMPT})
 """Headers of ours that a client of any dialect may send."""
+_NO_TRAIL: Final[Headers] = []
 _LARGE: Final = 1024 * 1024
 """Bytes of a body that is read in a thread, so that others are served between its passes."""
+
+_set = msgspec.structs.force_setattr
 
 
 class ClientGone(Exception):
@@ -60,7 +74,6 @@ class Arrival:
         "model",
         "received_at",
         "request_id",
-        "surface",
         "trail",
     )
 
@@ -70,20 +83,23 @@ class Arrival:
     def __init__(self, scope: Scope, receive: Receive, face: Face, model: str = "") -> None:
         self._scope = scope
         self._receive = receive
-        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        known, headers = extensions.get(KNOWN_HEAD), scope["headers"]
+        self._headers: dict[bytes, bytes] = (
+            dict(reversed(headers)) if known is None else known.first_values(headers)
+        )
         self.face = face
         self.model = model
         """The name that the path says; empty where the body has to."""
-        self.surface = face.name
         # Never the client's own id: settling is idempotent by it, so a repeated one would be free.
         self.request_id = new_request_id()
         self.received_at = time.monotonic()
-        self.departure = Departure(scope, receive)
+        self.departure = Departure(extensions.get(CLIENT_GONE), receive)
         self.is_stream = False
         """Whether the client asked for a stream; known when the call has been read."""
         self.is_committed = False
         """Whether a status has been sent: from then on no other deployment may be asked."""
-        self.trail: Headers = []
+        self.trail = _NO_TRAIL
         """Headers for an answer that is an error: who was asked."""
 
     def header(self, name: bytes) -> str:
@@ -107,7 +123,7 @@ class Arrival:
             call = read(raw, self.request_id)
         self.is_stream = call.stream
         # Nobody else has seen it yet, and a copy would cost more.
-        msgspec.structs.force_setattr(call, "scope", key.id)
+        _set(call, "scope", key.id)
         if may_name_files(raw):
             call = with_own_files(call, house.seals, key)
         if face.passes or CACHE_PROMPT in self._headers:
@@ -136,7 +152,9 @@ class Arrival:
         length = self._headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > at_most:
             raise self._too_large(at_most)
-        message = await self._message()
+        message = await self._receive()
+        if message["type"] == _LEFT:
+            raise ClientGone
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
             body = await self._rest(body, at_most)
@@ -151,19 +169,14 @@ class Arrival:
         """All of a body that came in parts; no more of one that is too large."""
         parts, size, more = [body], len(body), True
         while more and size <= at_most:
-            message = await self._message()
+            message = await self._receive()
+            if message["type"] == _LEFT:
+                raise ClientGone
             part = message.get("body", b"")
             more = message.get("more_body", False)
             parts.append(part)
             size += len(part)
         return b"".join(parts)
-
-    async def _message(self) -> Message:
-        """What has come of the body. Raises ClientGone."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        return message
 
     def _check_media(self) -> None:
         headers = self._headers
@@ -188,22 +201,21 @@ class Arrival:
         )
 
 
-class Departure:
+# A struct, since one is made for each request: it begins without a Python frame.
+
+
+class Departure(msgspec.Struct, eq=False):
     """Cancels the task that serves a client when that client has gone. A ``with`` block of it.
 
     Under our own protocol class the news come from the connection itself. Under any other server a
     task waits on ``receive()``, but only once the body has been read: before, it is ours.
     """
 
-    __slots__ = ("_receive", "_signal", "_task", "_watcher", "gone")
-
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        extensions: dict[str, Any] = scope.get("extensions") or {}
-        self._signal: GoneSignal | None = extensions.get(CLIENT_GONE)
-        self._receive = receive
-        self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self.gone = False
+    _signal: GoneSignal | None
+    _receive: Receive
+    gone: bool = False
+    _task: asyncio.Task[Any] | None = None
+    _watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
@@ -219,7 +231,7 @@ class Departure:
     ) -> bool:
         if self._signal is not None:
             self._signal.callback = None
-        if self._watcher is not None:
+        elif self._watcher is not None:
             self._watcher.cancel()
         if not self.gone or self._task is None:
             return False
@@ -233,7 +245,7 @@ class Departure:
             self._watcher = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] != _LEFT:
             pass
         self._leave()
 

@@ -28,8 +28,7 @@ async def journey(arrival: Arrival, house: Snapshot, deliver: Deliver) -> None:
     """One request, to its last byte. Raises ProxyError."""
     with house.recorder.record(arrival) as record:
         # The key comes before the body: who has none may not make us read 32 MB.
-        key = house.keys.authenticate(arrival)
-        record.key = key.name
+        record.key = key = house.keys.authenticate(arrival)
         with house.admission.place():
             record.call = call = await arrival.call(house, key)
             record.plan = plan = house.plan(call, key, arrival)
@@ -38,16 +37,10 @@ async def journey(arrival: Arrival, house: Snapshot, deliver: Deliver) -> None:
                     reservation.settle(0, output=0, money=0)
                     await deliver(record.answered(hit))
                     return
-
-                async def settled(reply: Reply) -> None:
-                    try:
-                        await deliver(house.cache.recording(key.id, call, record.answered(reply)))
-                    finally:
-                        # Synchronous: in a cancelled scope an await here might never run.
-                        _settle(reservation, record)
-                        house.ledger.record(record.request_id, key.id, reply.usage)
-
-                await first_answer(house.condenser.condense(call), plan, house, record, settled)
+                try:
+                    await first_answer(house.condenser.condense(call), plan, house, record, deliver)
+                finally:
+                    _settle(reservation, record, house)
 
 
 async def first_answer(
@@ -58,10 +51,11 @@ async def first_answer(
     while (attempt := course.next(record.attempts)) is not None:
         try:
             if (limits := attempt.deployment.limits) is None:
-                await asked(call, attempt, course, record, deliver)
+                await asked(call, attempt, course, house, record, deliver)
             else:
-                within = await _held(attempt, limits, plan, house)
-                await _asked_within(within, call, attempt, course, record, deliver)
+                held = await _held(attempt, limits, plan, house)
+                asking = asked(call, attempt, course, house, record, deliver)
+                await _within(held, asking, record)
         except UpstreamError as failure:
             course.failures.append(failure)
             if record.is_committed:
@@ -72,7 +66,7 @@ async def first_answer(
 
 
 async def asked(
-    call: Call, attempt: Attempt, course: Course, record: Record, deliver: Deliver
+    call: Call, attempt: Attempt, course: Course, house: Snapshot, record: Record, deliver: Deliver
 ) -> None:
     """One attempt, its answer held back until there is content."""
     deployment, plan, stream = attempt.deployment, course.plan, call.stream
@@ -84,22 +78,23 @@ async def asked(
         async with provider.send(call, model=attempt.model, timeouts=times) as reply:
             if not isinstance(reply.body, Ready):
                 await hold(reply)
-            if reply.has_content:
+            if reply.content_at is not None:
                 permit.succeeded()
                 turn.answered(reply)
                 plan.retries.answered(record.attempts)
-            await deliver(reply)
+            kept = house.cache.recording(record.key.id, record.call, record.answered(reply))
+            await deliver(kept)
 
 
-async def _asked_within(
-    held: Reserved, call: Call, attempt: Attempt, course: Course, record: Record, deliver: Deliver
-) -> None:
+async def _within(held: Reserved, asking: Awaitable[None], record: Record) -> None:
+    """An attempt at a deployment that has limits of its own."""
     with held:
         try:
-            await asked(call, attempt, course, record, deliver)
+            await asking
         finally:
-            if record.has_answer:
-                _settle(held, record)
+            if record.reply is not None:
+                tokens, output, money = record.spent(record.reply.usage)
+                held.settle(tokens, output=output, money=money)
 
 
 async def _held(attempt: Attempt, limits: Limits, plan: Plan, house: Snapshot) -> Reserved:
@@ -110,9 +105,12 @@ async def _held(attempt: Attempt, limits: Limits, plan: Plan, house: Snapshot) -
         raise attempt.is_full(full) from None
 
 
-def _settle(reservation: Reserved, record: Record) -> None:
-    spent = record.spent()
-    reservation.settle(spent.tokens, output=spent.output, money=spent.money)
+def _settle(reservation: Reserved, record: Record, house: Snapshot) -> None:
+    """Of an answer, what it has used. An await in here might never run in a cancelled scope."""
+    if (reply := record.reply) is not None:
+        tokens, output, money = record.spent(reply.usage)
+        reservation.settle(tokens, output=output, money=money)
+        house.ledger.record(record.request_id, record.key.id, reply.usage)
 
 
 async def _reserved(house: Snapshot, subject: str, limits: Limits, plan: Plan) -> Reserved:

@@ -7,6 +7,7 @@ spent. Balancers close connections that are idle for 60 seconds.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -30,7 +31,7 @@ class Silent(Protocol):
     """What a pulse looks at: one answer on its way."""
 
     sent_at: float
-    """The loop's time when something was last sent, or when the request came."""
+    """``time.monotonic()`` when something was last sent, or when the request came."""
 
     @property
     def begun(self) -> bool:
@@ -57,11 +58,8 @@ class Pulse:
     def watch(self, answer: Silent, rhythm: Rhythm) -> None:
         """Keep this answer alive, until it is forgotten."""
         self._answers[answer] = rhythm
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop = loop
-            shortest = min(rhythm.patience, rhythm.heartbeat)
-            self._look(loop, max(shortest / _LOOKS, _SHORTEST_LOOK))
+        if asyncio.get_running_loop() is not self._loop:
+            self._begin(rhythm)
 
     def forget(self, answer: Silent) -> None:
         """The answer is over: nothing follows."""
@@ -71,10 +69,15 @@ class Pulse:
             if beat is not None:
                 beat.cancel()
 
+    def _begin(self, rhythm: Rhythm) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        shortest = min(rhythm.patience, rhythm.heartbeat)
+        self._look(loop, max(shortest / _LOOKS, _SHORTEST_LOOK))
+
     def _look(self, loop: asyncio.AbstractEventLoop, pause: float) -> None:
         if loop is not self._loop:
             return
-        now = loop.time()
+        now = time.monotonic()
         for answer, rhythm in self._answers.items():
             limit = rhythm.heartbeat if answer.begun else rhythm.patience
             if answer.wants_comments and now - answer.sent_at >= limit:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
+
+import msgspec
 
 from proxy_api._arrival import Arrival, ClientGone
 from proxy_api._errors import code_of, status_of, telling_of
+from proxy_api._keys import Key
 from proxy_api._plan import Attempt, Plan
-from proxy_core import Call, Headers, Reply, Usage
+from proxy_core import Call, Load, Reply, Turn, Usage
+from proxy_core.dialects import Document
 from proxy_core.errors import (
     NotCarried,
     RequestError,
@@ -29,23 +32,19 @@ from proxy_logging import (
     Tracer,
 )
 
-__all__ = ["Record", "Recorder", "Spent"]
+__all__ = ["Record", "Recorder"]
 
 Outcome = Literal["ok", "refused", "failed", "gone"]
 
 _FINE: Final[tuple[int, Outcome, str]] = (200, "ok", "")
+_DEPLOYMENT: Final = b"x-llm-proxy-deployment"
+_ATTEMPTS: Final = b"x-llm-proxy-attempts"
+_ONE_ATTEMPT: Final = (_ATTEMPTS, b"1")
+_NOBODY: Final = Key("", "")
+"""What stands for the key, and for the call, until they are known."""
+_NOTHING: Final = Call(dialect="", body=Document(b"", {}), model="")
 GONE = 499
 """nginx's number for a client that closed its connection before it got a status."""
-
-
-class Spent(NamedTuple):
-    """What one answer has used."""
-
-    tokens: int
-    """Input and output."""
-    output: int
-    money: int | None
-    """Nano-dollars; None without a price, and then what was reserved stays charged."""
 
 
 class _NotKnown(NamedTuple):
@@ -78,68 +77,70 @@ class Record:
 
     __slots__ = (
         "_arrival",
-        "_first_sent_at",
-        "_flags_unpriced",
-        "_observe",
-        "_reply",
+        "_recorder",
         "attempted",
         "attempts",
         "call",
         "cost",
         "key",
+        "overhead",
         "plan",
-        "surface",
+        "reply",
+        "request_id",
     )
 
     def __init__(self, arrival: Arrival, recorder: Recorder) -> None:
         self._arrival = arrival
-        self._observe = recorder.observer
-        self._flags_unpriced = recorder.flags_unpriced
-        self.surface = arrival.surface
-        self.call: Call | None = None
+        self._recorder = recorder
+        self.request_id = arrival.request_id
+        self.key = _NOBODY
+        self.call = _NOTHING
         self.plan: Plan | None = None
-        self._reply: Reply | None = None
-        self._first_sent_at: float | None = None
-        self.key = ""
         self.attempted: Attempt | None = None
         """The last one."""
         self.attempts = 0
+        self.overhead: float | None = None
+        """Seconds before the first one was sent."""
+        self.reply: Reply | None = None
+        """The answer, once it has begun."""
         self.cost: int | None = None
         """Nano-dollars, once it is settled and where a price is known."""
 
     @property
-    def request_id(self) -> str:
-        return self._arrival.request_id
-
-    @property
     def is_committed(self) -> bool:
         """Whether there is an answer, or a status was sent: nobody else may be asked then."""
-        return self._reply is not None or self._arrival.is_committed
+        return self.reply is not None or self._arrival.is_committed
 
     def attempt(self, attempt: Attempt) -> _Turn:
         """One upstream attempt, as a ``with`` block: counted, timed, and told when it fails."""
         now = time.monotonic()
-        if self._first_sent_at is None:
-            self._first_sent_at = now
+        if self.overhead is None:
+            self.overhead = now - self._arrival.received_at
         self.attempts += 1
         self.attempted = attempt
-        return _Turn(self, attempt, now)
+        if attempt.deployment.load is None:
+            return _Turn(self, attempt, now)
+        return self._weighed(attempt, attempt.deployment.load, now)
 
-    @property
-    def has_answer(self) -> bool:
-        return self._reply is not None
+    def _weighed(self, attempt: Attempt, load: Load, now: float) -> _Turn:
+        if self.plan is not None and self.plan.chaos is not None:
+            # Faults on purpose say nothing of the deployment.
+            return _Turn(self, attempt, now)
+        return _WeighedTurn(self, attempt, now, load, load.begin(now))
 
-    def spent(self) -> Spent:
-        """What the answer has used, so far as it is known by now."""
-        reply, asked = self._reply, self.attempted
-        usage = Usage() if reply is None else reply.usage
+    def spent(self, usage: Usage) -> tuple[int, int, int | None]:
+        """What the answer has used: tokens, those of its output, and nano-dollars.
+
+        None without a price, and then what was reserved stays charged.
+        """
+        asked, output = self.attempted, usage.output_tokens
         if asked is not None and asked.price is not None:
-            self.cost = 0 if reply is None else asked.price.of(usage)
-        return Spent(usage.input_tokens + usage.output_tokens, usage.output_tokens, self.cost)
+            self.cost = asked.price.of(usage)
+        return usage.input_tokens + output, output, self.cost
 
     def failed(self, attempt: Attempt, failure: UpstreamError, began: float) -> None:
         """Tell of an attempt that failed, and began then."""
-        self._observe(
+        self._recorder.observer(
             AttemptFailed(
                 request_id=self.request_id,
                 route=self.plan.route if self.plan else "",
@@ -155,88 +156,80 @@ class Record:
 
     def answered(self, reply: Reply) -> Reply:
         """The answer begins: note it, and say in its headers who gave it."""
-        self._reply = reply
+        self.reply = reply
+        asked, overhead = self.attempted, self.overhead
+        if asked is None or overhead is None:
+            return reply
         headers = reply.headers
-        if self.attempted is not None:
-            headers += self._trail(self.attempted)
-        if self._first_sent_at is not None:
-            overhead = self._first_sent_at - self._arrival.received_at
-            headers.append((b"x-llm-proxy-overhead-ms", b"%.1f" % (overhead * 1000)))
-        if not reply.stream and self.attempted and self.attempted.price is not None:
-            cost = self.attempted.price.of(reply.usage)
-            headers.append((b"x-llm-proxy-cost", b"%.9f" % (cost / 1e9)))
+        headers += (
+            (_DEPLOYMENT, asked.shown),
+            _ONE_ATTEMPT if self.attempts == 1 else (_ATTEMPTS, b"%d" % self.attempts),
+            (b"x-llm-proxy-overhead-ms", b"%.1f" % (overhead * 1000)),
+        )
+        if asked.price is not None and not reply.stream:
+            headers.append((b"x-llm-proxy-cost", b"%.9f" % (asked.price.of(reply.usage) / 1e9)))
         return reply
 
-    def _trail(self, attempted: Attempt) -> Headers:
-        return [
-            (b"x-llm-proxy-deployment", attempted.shown),
-            (b"x-llm-proxy-attempts", b"%d" % self.attempts),
-        ]
-
     def __enter__(self) -> Self:
-        self._observe(RequestStarted(request_id=self.request_id, surface=self.surface))
+        self._recorder.observer(
+            RequestStarted(request_id=self.request_id, surface=self._arrival.face.name)
+        )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end(error)
-
-    def _end(self, error: BaseException | None) -> RequestFinished:
-        finished = self._finished(error)
-        self._observe(finished)
-        return finished
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._recorder.observer(self._finished(error))
 
     def _finished(self, error: BaseException | None) -> RequestFinished:
-        arrival, reply, call, asked = self._arrival, self._reply, self.call, self.attempted
-        began, first_sent_at = arrival.received_at, self._first_sent_at
+        arrival, plan, asked, reply = self._arrival, self.plan, self.attempted, self.reply
+        began, first_token, is_unpriced = arrival.received_at, None, False
         usage: Usage | _NotKnown = _NONE_USED
-        status, outcome, code = _FINE
-        if error is not None:
-            status, outcome, code = self._ended_by(error)
-        content_at, is_unpriced = None, False
+        status, outcome, code = _FINE if error is None else self._ended_by(error)
         if reply is not None:
-            is_unpriced = self._flags_unpriced and asked is not None and asked.price is None
             usage = reply.usage
             if reply.status != 200 and error is None:
                 status = reply.status
                 outcome = "refused" if status >= 400 else "ok"
-            content_at = reply.content_at if reply.stream else None
+            if reply.stream and reply.content_at is not None:
+                first_token = reply.content_at - began
+            if asked is not None and asked.price is None:
+                is_unpriced = self._recorder.flags_unpriced
+        # By their places: two dozen names would make a dict for each request.
         return RequestFinished(
-            request_id=arrival.request_id,
-            surface=self.surface,
-            status=status,
-            outcome=outcome,
-            duration=time.monotonic() - began,
-            model="" if call is None else call.model,
-            route="" if self.plan is None else self.plan.route,
-            deployment="" if asked is None else asked.name,
-            provider="" if asked is None else asked.provider,
-            key=self.key,
-            stream=arrival.is_stream,
-            attempts=self.attempts,
-            error=code,
-            first_token=None if content_at is None else content_at - began,
-            overhead=None if first_sent_at is None else first_sent_at - began,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
-            usage_estimated=not usage.reported,
-            cost=self.cost,
-            unpriced=is_unpriced,
+            self.request_id,
+            arrival.face.name,
+            status,
+            outcome,
+            time.monotonic() - began,
+            self.call.model,
+            "" if plan is None else plan.route,
+            "" if asked is None else asked.name,
+            "" if asked is None else asked.provider,
+            self.key.name,
+            arrival.is_stream,
+            self.attempts,
+            code,
+            first_token,
+            self.overhead,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            not usage.reported,
+            "off",
+            self.cost,
+            is_unpriced,
         )
 
     def _ended_by(self, error: BaseException) -> tuple[int, Outcome, str]:
         """Status, outcome and the error's code; the answer will say who was asked."""
         if self.attempted is not None:
-            self._arrival.trail = self._trail(self.attempted)
+            self._arrival.trail = [
+                (_DEPLOYMENT, self.attempted.shown),
+                (_ATTEMPTS, b"%d" % self.attempts),
+            ]
         if isinstance(error, asyncio.CancelledError) and not self._arrival.departure.gone:
             error = ShuttingDown("The server ended first.")
         if not isinstance(error, Exception) or isinstance(error, ClientGone):
-            if self._reply is not None and self._reply.given:
+            if self.reply is not None and self.reply.given:
                 return _FINE  # it has all of its answer, and needs no more of us
             return 200 if self.is_committed else GONE, "gone", ""
         refused = isinstance(telling_of(error), RequestError | UpstreamRejected | NotCarried)
@@ -244,48 +237,44 @@ class Record:
         return status, "refused" if refused else "failed", code_of(error)
 
 
-class _Turn:
-    """One attempt: its time, and its deployment's load where somebody chooses by that."""
+# Structs rather than classes: they are made without a Python frame.
 
-    __slots__ = ("_attempt", "_load", "_record", "_turn", "began")
 
-    def __init__(self, record: Record, attempt: Attempt, began: float) -> None:
-        self._record = record
-        self._attempt = attempt
-        plan, load = record.plan, attempt.deployment.load
-        if plan is not None and plan.chaos is not None:
-            load = None  # faults on purpose say nothing of the deployment
-        self._load = load
-        self._turn = None if load is None else load.begin(began)
-        self.began = began
+class _Turn(msgspec.Struct, eq=False):
+    """One attempt, and when it began."""
+
+    _record: Record
+    _attempt: Attempt
+    began: float
 
     def answered(self, reply: Reply) -> None:
-        """The first content is here. A whole answer's time says how long it is, no more."""
-        if self._turn is not None:
-            self._turn.answered(reply.content_at or self.began, timed=reply.stream)
+        """The first content is here."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        failure = error if isinstance(error, UpstreamError) else None
-        if self._turn is not None:
-            # That a request was wrong says nothing of how soon others are answered.
-            failed = failure is not None and failure.retryable
-            self._turn.end(time.monotonic(), failed=failed)
-        if failure is not None:
-            self._failed(failure)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UpstreamError):
+            self._record.failed(self._attempt, error, self.began)
 
-    def _failed(self, failure: UpstreamError) -> None:
-        if self._load is not None and isinstance(failure, UpstreamThrottled):
-            wait = failure.retry_after or 0.0
-            self._load.pause(time.monotonic() + wait, "throttled")
-        self._record.failed(self._attempt, failure, self.began)
+
+class _WeighedTurn(_Turn, eq=False):
+    """One of a deployment whose load somebody chooses by."""
+
+    _load: Load
+    _turn: Turn
+
+    def answered(self, reply: Reply) -> None:
+        """The first content is here. A whole answer's time says how long it is, no more."""
+        self._turn.answered(reply.content_at or self.began, timed=reply.stream)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # That a request was wrong says nothing of how soon others are answered.
+        failed = isinstance(error, UpstreamError) and error.retryable
+        self._turn.end(time.monotonic(), failed=failed)
+        if isinstance(error, UpstreamThrottled):
+            self._load.pause(time.monotonic() + (error.retry_after or 0.0), "throttled")
+        super().__exit__(kind, error, trace)
 
 
 class _Traced(Record):
@@ -296,24 +285,23 @@ class _Traced(Record):
     def __init__(self, arrival: Arrival, recorder: Recorder) -> None:
         super().__init__(arrival, recorder)
         self._tracing = recorder.tracer.span(
-            self.surface, traceparent=arrival.header(b"traceparent") or None
+            arrival.face.name, traceparent=arrival.header(b"traceparent") or None
         )
 
     def __enter__(self) -> Self:
         self._span: Span = self._tracing.__enter__()
         return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        finished = self._end(error)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        super().__exit__(kind, error, trace)
+        self._tracing.__exit__(None, None, None)
+
+    def _finished(self, error: BaseException | None) -> RequestFinished:
+        finished = super()._finished(error)
         self._span.set(**_attributes(finished))
         if finished.outcome == "failed":
             self._span.failed(finished.error)
-        self._tracing.__exit__(None, None, None)
+        return finished
 
 
 def _attributes(finished: RequestFinished) -> dict[str, str | int | float]:

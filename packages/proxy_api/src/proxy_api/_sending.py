@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import ClassVar, Final
@@ -29,7 +30,7 @@ _JSON: Final = (b"content-type", b"application/json")
 class Sending:
     """The ASGI messages of one answer; after ``begun`` its status is spent."""
 
-    __slots__ = ("_arrival", "_busy", "_cycle", "_last", "_loop", "_send", "ended", "sent_at")
+    __slots__ = ("_arrival", "_busy", "_cycle", "_last", "_send", "ended", "sent_at")
 
     _STREAM: ClassVar[tuple[tuple[bytes, bytes], ...]] = (
         (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -42,12 +43,11 @@ class Sending:
         # What stands between the server and us is to see each message; as a rule nothing does.
         own = getattr(send, "__self__", None)
         self._cycle = own if isinstance(own, Cycle) else None
-        self._loop = asyncio.get_running_loop()
         self._busy = False
         self._last = b""
         """The events that were sent last."""
         self.ended = False
-        self.sent_at = self._loop.time()
+        self.sent_at = arrival.received_at
 
     @property
     def begun(self) -> bool:
@@ -63,21 +63,23 @@ class Sending:
             await self._head(200, list(self._STREAM))
         await self._part(self._arrival.face.shape.keepalive)
 
-    async def reply(self, reply: Reply) -> None:
+    def reply(self, reply: Reply) -> Awaitable[None]:
         """All of an answer."""
         if reply.media is not None:
-            await self._as_it_comes(reply, reply.media)
-            return
-        if not reply.stream:
-            body = reply.body
-            whole = (
-                body.take()
-                if isinstance(body, Ready)
-                else b"".join([chunk async for chunk in body])
-            )
-            length = (b"content-length", b"%d" % len(whole))
-            await self._whole(200, [_JSON, length, *reply.headers], whole)
-            return
+            return self._as_it_comes(reply, reply.media)
+        if reply.stream:
+            return self._events(reply)
+        body = reply.body
+        return self._json(reply, body.take()) if isinstance(body, Ready) else self._joined(reply)
+
+    def _json(self, reply: Reply, body: bytes) -> Awaitable[None]:
+        length = (b"content-length", b"%d" % len(body))
+        return self._whole(200, [_JSON, length, *reply.headers], body)
+
+    async def _joined(self, reply: Reply) -> None:
+        await self._json(reply, b"".join([chunk async for chunk in reply.body]))
+
+    async def _events(self, reply: Reply) -> None:
         if not self.begun:
             await self._head(200, [*self._STREAM, *reply.headers])
         async with aclosing(reply.body) as chunks:
@@ -169,14 +171,14 @@ class Sending:
     def _write(self, chunk: bytes) -> bool:
         """The same at once. False when the client has to be waited for."""
         self._last = chunk
-        self.sent_at = self._loop.time()
+        self.sent_at = time.monotonic()
         return self._cycle is not None and self._cycle.write(chunk, more=True)
 
     async def _out(self, message: Message) -> None:
         self._busy = True
         await self._send(message)
         self._busy = False
-        self.sent_at = self._loop.time()
+        self.sent_at = time.monotonic()
 
 
 class ArraySending(Sending):

@@ -37,8 +37,11 @@ class RequestStarted(Event, frozen=True, kw_only=True, gc=False):
     """Which surface was asked: ``chat``, ``completions``, ``embeddings``."""
 
 
-class RequestFinished(Event, frozen=True, kw_only=True, gc=False):
-    """A request is over: answered, refused, failed, or its client left."""
+class RequestFinished(Event, frozen=True, gc=False):
+    """A request is over: answered, refused, failed, or its client left.
+
+    Its fields have an order, which stays: who makes one for each request gives them by place.
+    """
 
     request_id: str
     surface: str

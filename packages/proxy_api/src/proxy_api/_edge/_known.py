@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from proxy_api._edge._rules import Rules
@@ -24,7 +25,7 @@ class KnownHead:
     connection, its body framed by that length alone.
     """
 
-    __slots__ = ("_after", "_at", "_before", "_headers", "named", "rules", "scope", "url")
+    __slots__ = ("_after", "_at", "_before", "_first", "_headers", "named", "rules", "scope", "url")
 
     def __init__(self, before: bytes, after: bytes, url: bytes, rules: Rules) -> None:
         self._before = before
@@ -32,6 +33,8 @@ class KnownHead:
         self._after = after
         """What stands behind them, to the empty line."""
         self._headers: list[tuple[bytes, bytes]] = []
+        """Those of its last request."""
+        self._first: dict[bytes, bytes] | None = None
         self._at = 0
         self.named: dict[bytes, bytes] = {}
         self.url = url
@@ -81,6 +84,19 @@ class KnownHead:
     def headers(self, data: bytes, body_at: int) -> tuple[list[tuple[bytes, bytes]], int]:
         """The headers of that request, and the length of its body."""
         digits = data[len(self._before) : body_at - len(self._after)]
-        headers = self._headers.copy()
-        headers[self._at] = (b"content-length", digits)
-        return headers, int(digits)
+        self._headers[self._at] = (b"content-length", digits)
+        return self._headers.copy(), int(digits)
+
+    def first_values(self, headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+        """The first value of each name of a request's headers.
+
+        They are compared: something may have changed them on their way, or another request of the
+        connection has come.
+        """
+        if headers != self._headers:
+            return dict(reversed(headers))
+        if self._first is None:
+            self._first = dict(reversed(headers))
+        first = self._first.copy()
+        first[b"content-length"] = headers[self._at][1]
+        return first

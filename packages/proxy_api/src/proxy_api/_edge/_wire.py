@@ -13,7 +13,7 @@ from weakref import WeakSet
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from proxy_api._arrival import ADMIN_SOCKET, CLIENT_GONE
+from proxy_api._arrival import ADMIN_SOCKET, CLIENT_GONE, KNOWN_HEAD
 from proxy_api._edge._cycle import Cycle
 from proxy_api._edge._house import House, parts_of
 from proxy_api._edge._known import KnownHead
@@ -135,7 +135,7 @@ class Wire(asyncio.Protocol):
         scope = decided.copy()
         scope["headers"] = headers
         scope["state"] = self._app_state.copy()
-        extensions: dict[str, Any] = {CLIENT_GONE: cycle}
+        extensions: dict[str, Any] = {CLIENT_GONE: cycle, KNOWN_HEAD: known}
         scope["extensions"] = extensions
         if self.is_admin:
             extensions[ADMIN_SOCKET] = True
