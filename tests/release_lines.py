@@ -203,7 +203,7 @@ LINES = (
     ),
     Line(
         "proxy_core/providers/_http_provider.py",
-        "await self._body.aclose()",
+        "await body.aclose()",
         "the rest of a provider's body",
         "upstreams_body",
     ),

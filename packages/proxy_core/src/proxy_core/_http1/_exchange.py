@@ -87,10 +87,10 @@ class Exchange(HttpResponse, AsyncGenerator[bytes, None]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        engine, connection = self._engine, self._connection
+        connection, self._connection = self._connection, None
+        engine = self._engine
         engine.open.discard(self)
         if connection is not None:
-            self._connection = None
             engine.give_back(connection)
 
     # the answer
